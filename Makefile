@@ -1,0 +1,54 @@
+# Two commands are all the set-up there is: `make demo` and `make test`. Both create .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test lint types format aot bench clean
+
+# With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
+# that is out of reach, from whatever index pip is set up with.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip "setuptools>=77" wheel "pybind11>=3.0"
+	if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then \
+		$(BIN)/pip install -q $(TORCH); \
+	else \
+		$(BIN)/pip install -q --retries 0 --timeout 10 --index-url $(TORCH_CPU_INDEX) $(TORCH) || $(BIN)/pip install -q $(TORCH); \
+	fi
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.torch pyproject.toml setup.py $(wildcard csrc/*)
+	$(BIN)/pip install -q --no-build-isolation -e ".[dev,peers]"
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m bench.demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest tests
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops tests/test_tl_math.py
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h
+
+# Every kernel compiled ahead of time for sm_80, sm_90, sm_100 and gfx942: registers, spills, shared memory.
+aot: $(VENV)/.ready
+	$(BIN)/python -m bench.aot
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m pytest bench -s
+
+clean:
+	rm -rf build *.egg-info himakernels/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,0 +1,1 @@
+"""himakernels: fused kernels for hierarchical multi-agent GRPO."""

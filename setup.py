@@ -1,0 +1,28 @@
+"""Builds himakernels._core, the C++ CPU route (everything else stands in pyproject.toml)."""
+
+import sys
+from glob import glob
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+# No -march: the hot loops are compiled per instruction set inside the sources and chosen at run time.
+compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-psabi"]
+link_args: list[str] = []
+if sys.platform == "linux":
+    compile_args.append("-fopenmp")
+    link_args.append("-fopenmp")
+
+setup(
+    ext_modules=[
+        Pybind11Extension(
+            "himakernels._core",
+            sorted(glob("csrc/*.cpp")),
+            depends=sorted(glob("csrc/*.h")),
+            cxx_std=17,
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+    ],
+    cmdclass={"build_ext": build_ext},
+)
