@@ -74,5 +74,3 @@ def check_label_values(labels: torch.Tensor, vocab: int) -> None:
     """Labels in [0, vocab) or IGNORE_INDEX: read on the CPU, where the kernels trust them; on GPU a bad one gives NaN."""
     if labels.device.type == "cpu":
         check_range("labels", labels, vocab, ignore=IGNORE_INDEX)
-
-

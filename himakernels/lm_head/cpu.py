@@ -140,13 +140,13 @@ class GradSum:
         weight_dtype = head.weight.dtype
         once = weight_dtype == torch.bfloat16 and chunks == 1 and rows <= _MAX_HALF_ROWS
         self.dhidden = torch.zeros_like(head.hidden, memory_format=torch.contiguous_format) if needs.dhidden else None
-        self.dweight = (
-            torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
-        )
+        self.dweight = torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
         self.dbias = torch.zeros(vocab, dtype=dtype) if needs.dbias else None
         self.started = False  # dweight is written, not added to, by the first chunk that has an active row
 
-    def add(self, begin: int, logits: torch.Tensor, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor) -> None:
+    def add(
+        self, begin: int, logits: torch.Tensor, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor
+    ) -> None:
         """Adds rows [begin, begin + len(logits)); `logits` is overwritten."""
         head = self.head.rows(begin, begin + logits.shape[0])
         source = _active_rows(coef, coef_entropy)

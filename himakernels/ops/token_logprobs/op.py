@@ -71,7 +71,9 @@ def _bwd_fake(dlogprobs: torch.Tensor, dentropy: torch.Tensor, hidden: torch.Ten
 
 _HEAD = "Tensor hidden, Tensor weight, Tensor? bias, Tensor labels"
 _ROWS = "Tensor logprobs, Tensor lse, Tensor entropy, float temperature, float softcap"
-_op = define_op(f"token_logprobs({_HEAD}, float temperature, float softcap) -> (Tensor, Tensor, Tensor)", _fwd, _fwd_fake)
+_op = define_op(
+    f"token_logprobs({_HEAD}, float temperature, float softcap) -> (Tensor, Tensor, Tensor)", _fwd, _fwd_fake
+)
 _op_bwd = define_op(
     f"token_logprobs_bwd(Tensor dlogprobs, Tensor dentropy, {_HEAD}, {_ROWS}, bool[] needs) -> (Tensor, Tensor, Tensor)",
     _bwd,
@@ -79,12 +81,16 @@ _op_bwd = define_op(
 )
 
 
-def _logits_fwd(logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float) -> tuple[torch.Tensor, ...]:
+def _logits_fwd(
+    logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float
+) -> tuple[torch.Tensor, ...]:
     check_label_values(labels, logits.shape[1])
     return tuple(route(logits).logits_stats(logits, labels, temperature, softcap or None))
 
 
-def _logits_fwd_fake(logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float) -> tuple[torch.Tensor, ...]:
+def _logits_fwd_fake(
+    logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float
+) -> tuple[torch.Tensor, ...]:
     return _stats_like(logits)
 
 

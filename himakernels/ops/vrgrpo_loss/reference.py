@@ -149,8 +149,16 @@ def vrgrpo_loss_reference(
             bonus.append(entropy[rows].sum())
         if not sums:
             continue
-        n_s = max(samples, 1) if num_samples is None else torch.as_tensor(num_samples).reshape(-1)[a if agent_id is not None else 0]
-        n_t = max(tokens, 1) if num_tokens is None else torch.as_tensor(num_tokens).reshape(-1)[a if agent_id is not None else 0]
+        n_s = (
+            max(samples, 1)
+            if num_samples is None
+            else torch.as_tensor(num_samples).reshape(-1)[a if agent_id is not None else 0]
+        )
+        n_t = (
+            max(tokens, 1)
+            if num_tokens is None
+            else torch.as_tensor(num_tokens).reshape(-1)[a if agent_id is not None else 0]
+        )
         if o.loss_type in ("grpo", "sapo"):
             loss = torch.stack(means).sum() / n_s
         elif o.loss_type == "luspo":
