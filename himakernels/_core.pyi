@@ -1,5 +1,7 @@
 """Typed signature of the C++ extension. Arrays may be strided where they are inputs; outputs are contiguous."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 

@@ -36,9 +36,7 @@ def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: boo
         out.addmm_(a.double(), b.double(), beta=1 if accumulate else 0)
         return
     names = [_name(t.dtype) for t in (a, b, out)]
-    _core.gemm(
-        _array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads()
-    )
+    _core.gemm(_array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads())
 
 
 def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -144,9 +142,7 @@ class GradSum:
         self.dbias = torch.zeros(vocab, dtype=dtype) if needs.dbias else None
         self.started = False  # dweight is written, not added to, by the first chunk that has an active row
 
-    def add(
-        self, begin: int, logits: torch.Tensor, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor
-    ) -> None:
+    def add(self, begin: int, logits: torch.Tensor, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor) -> None:
         """Adds rows [begin, begin + len(logits)); `logits` is overwritten."""
         head = self.head.rows(begin, begin + logits.shape[0])
         source = _active_rows(coef, coef_entropy)

@@ -52,9 +52,7 @@ def head_stats(head: Head) -> RowStats:
     return out
 
 
-def head_backward(
-    head: Head, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor, needs: Needs
-) -> HeadGrads:
+def head_backward(head: Head, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor, needs: Needs) -> HeadGrads:
     """The gradients for given derivatives of the loss by each row's logprob and entropy: up to three products."""
     chunks = _chunks(head)
     grads = route(head.hidden).GradSum(head, needs, len(chunks))

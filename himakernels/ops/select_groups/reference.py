@@ -3,9 +3,7 @@
 import torch
 
 
-def select_groups_reference(
-    variance: torch.Tensor, *, top_k: int | None, per: torch.Tensor | None = None
-) -> torch.Tensor:
+def select_groups_reference(variance: torch.Tensor, *, top_k: int | None, per: torch.Tensor | None = None) -> torch.Tensor:
     """Mask [n]: inside each key of `per`, the top_k groups by (highest variance, lowest index) with variance > 0."""
     values = variance.tolist()
     keys = [0] * len(values) if per is None else per.tolist()

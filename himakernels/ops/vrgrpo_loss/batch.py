@@ -68,9 +68,7 @@ def make_batch(
     sample = sample.masked_fill(~counted, size)
     tokens = torch.zeros(size + 1, dtype=torch.int64, device=device).scatter_add_(0, sample, counted.long())
 
-    agent, bad_agent = _into(
-        torch.zeros(size, dtype=torch.int64, device=device) if agent_id is None else agent_id, num_agents
-    )
+    agent, bad_agent = _into(torch.zeros(size, dtype=torch.int64, device=device) if agent_id is None else agent_id, num_agents)
     exists = tokens[:size] > 0 if by_token else torch.ones_like(bad_agent) if keep is None else keep
     per_agent = torch.zeros(2, num_agents + 1, dtype=torch.int64, device=device)
     per_agent[0].scatter_add_(0, agent, tokens[:size])

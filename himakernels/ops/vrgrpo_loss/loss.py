@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.checks import FLOATS, INTS, check_choice, check_device, check_dtype, check_positive, check_shape
-from himakernels.lm_head.arguments import check_head, check_logits, check_row_vector
+from himakernels.lm_head.arguments import check_head, check_logits, check_row_vector, normaliser
 from himakernels.ops.group_advantages import group_advantages
 from himakernels.ops.select_groups import select_groups
 from himakernels.ops.vrgrpo_loss.metrics import PolicyMetrics
@@ -38,19 +38,6 @@ def _vector(name: str, value: Optional, size: int | str, like: torch.Tensor, dty
         check_device(name, value, like.device)
 
 
-def _normaliser(name: str, value: torch.Tensor | float | None, agents: int | None, like: torch.Tensor) -> Optional:
-    """A number or tensor [] (or [A]) as a tensor, without a host synchronisation."""
-    if value is None:
-        return None
-    if not isinstance(value, torch.Tensor):
-        check_positive(name, value)
-        value = torch.full((), float(value), dtype=torch.float64, device=like.device)
-    check_device(name, value, like.device)
-    if value.dim() != 0 or agents is not None:
-        check_shape(name, value, () if agents is None else (agents,))
-    return value.detach()
-
-
 def _check_pairs(
     o: PolicyOptions,
     advantages: Optional,
@@ -67,7 +54,7 @@ def _check_pairs(
         raise ValueError(f"advantages, rewards: expected exactly one of them, got {got}")
     if (rewards is None) != (group_id is None):
         raise ValueError(
-            f"group_id: expected {'None' if rewards is None else 'a tensor [S]'} with rewards={'None' if rewards is None else 'given'}"
+            f"group_id: expected {'None without' if rewards is None else 'a tensor [S] with'} rewards, got the opposite"
         )
     if top_k is not None and rewards is None:
         raise ValueError(f"top_k: expected None without rewards (groups are selected by their variance), got {top_k}")
@@ -148,8 +135,8 @@ def _inputs(
         keep,
         agent_id,
         *(None if t is None else t.detach() for t in vectors.values()),
-        _normaliser("num_samples", num_samples, agents, like),
-        _normaliser("num_tokens", num_tokens, agents, like),
+        normaliser("num_samples", num_samples, agents, like),
+        normaliser("num_tokens", num_tokens, agents, like),
         A,
         by_token,
         choices,

@@ -161,9 +161,7 @@ class LinearLoss(torch.autograd.Function):
     """The gradients come with the forward; the backward only scales them."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, needs: list[bool], *x: Any
-    ) -> Any:
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, needs: list[bool], *x: Any) -> Any:
         loss, logprobs, metrics, *grads = _linear_op(hidden, weight, bias, *x, needs)
         ctx.save_for_backward(*grads)
         ctx.needs = needs

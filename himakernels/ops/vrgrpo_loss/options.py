@@ -58,8 +58,7 @@ class PolicyOptions:
         if (self.max_completion_length is not None) != (self.loss_type == "dr_grpo"):
             want = "a length" if self.loss_type == "dr_grpo" else "None"
             raise ValueError(
-                f"max_completion_length: expected {want} with loss_type={self.loss_type!r}, "
-                f"got {self.max_completion_length!r}"
+                f"max_completion_length: expected {want} with loss_type={self.loss_type!r}, got {self.max_completion_length!r}"
             )
         if self.max_completion_length is not None:
             check_positive("max_completion_length", self.max_completion_length)
@@ -75,9 +74,7 @@ class PolicyOptions:
         values = [getattr(self, f.name) for f in fields(self)]
         choices = [v or "" for f, v in zip(fields(self), values, strict=True) if f.name in _CHOICES]
         numbers = [
-            float("nan") if v is None else float(v)
-            for f, v in zip(fields(self), values, strict=True)
-            if f.name not in _CHOICES
+            float("nan") if v is None else float(v) for f, v in zip(fields(self), values, strict=True) if f.name not in _CHOICES
         ]
         return choices, numbers
 

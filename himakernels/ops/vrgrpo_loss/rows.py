@@ -103,6 +103,11 @@ def importance_weights(o: PolicyOptions, rows: Rows, logprobs: torch.Tensor) -> 
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
 
 
+def _either(condition: torch.Tensor, yes: float, no: float, like: torch.Tensor) -> torch.Tensor:
+    """torch.where on two numbers in the dtype of `like`; `full`, unlike a tensor of host data, copies nothing to a GPU."""
+    return torch.where(condition, like.new_full((), yes), like.new_full((), no))
+
+
 def _vespo_phi(o: PolicyOptions, rows: Rows, by_token: torch.Tensor, importance: Optional) -> torch.Tensor:
     s = rows.samples
     log_w = s.sum(by_token.clamp(-20.0, 20.0))[s.sample_id]
@@ -113,8 +118,8 @@ def _vespo_phi(o: PolicyOptions, rows: Rows, by_token: torch.Tensor, importance:
         log_w = log_w + (logs if by_sample else s.sum(logs.masked_fill(rows.weight == 0, 0.0))[s.sample_id])
     log_w = log_w.clamp(_LOG_1E_8, 20.0)
     positive = rows.advantages >= 0
-    k = torch.where(positive, o.vespo_k_pos, o.vespo_k_neg)
-    lam = torch.where(positive, o.vespo_lambda_pos, o.vespo_lambda_neg).clamp(min=1e-4)
+    k = _either(positive, o.vespo_k_pos, o.vespo_k_neg, log_w)
+    lam = _either(positive, o.vespo_lambda_pos, o.vespo_lambda_neg, log_w).clamp(min=1e-4)
     return torch.exp(lam + k * log_w - lam * log_w.exp()).to(by_token.dtype)
 
 
@@ -136,7 +141,7 @@ def row_terms(o: PolicyOptions, rows: Rows, logprobs: torch.Tensor, entropy: tor
         by_ratio, by_logprob = zero, -ratio.clamp(max=o.clip_high) * adv
         loss = by_logprob * logprobs
     elif o.loss_type == "sapo":
-        tau = torch.where(adv > 0, o.sapo_temperature_pos, o.sapo_temperature_neg)
+        tau = _either(adv > 0, o.sapo_temperature_pos, o.sapo_temperature_neg, ratio)
         x = tau * (ratio - 1)
         gate = torch.sigmoid(x)
         loss, by_logprob = -4 * gate / tau * adv, zero
