@@ -57,6 +57,8 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "head_logits fp32": lambda: head_fwd(torch.float32),
     "head_bwd bf16": lambda: head_bwd(torch.bfloat16, compacted=False),
     "head_bwd bf16 compacted": lambda: head_bwd(torch.bfloat16, compacted=True),
+    "head_bwd bf16 compacted Qwen2.5-0.5B": lambda: head_bwd(torch.bfloat16, compacted=True, hidden=896, vocab=151936),
+    "head_bwd bf16 compacted H=2048": lambda: head_bwd(torch.bfloat16, compacted=True, hidden=2048, vocab=151936),
     "head_bwd fp16 compacted ragged": lambda: head_bwd(torch.float16, compacted=True, hidden=900, vocab=50257),
     "head_bwd fp32 compacted": lambda: head_bwd(torch.float32, compacted=True),
     "head_rows bf16": lambda: head_rows(torch.bfloat16),

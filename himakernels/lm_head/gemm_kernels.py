@@ -93,7 +93,7 @@ def head_logits_fwd(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
     assert bias is None or (bias.shape == (V,) and bias.is_contiguous())
     if out.numel() == 0:
         return
-    config = gemm_config(weight)
+    config = gemm_config("logits", hidden, weight)
     head_logits_fwd_kernel[(triton.cdiv(r, config.block_m) * triton.cdiv(V, config.block_n),)](
         hidden,
         weight,
@@ -192,7 +192,7 @@ def head_dhidden_bwd(
     _check_rows(dlogits, weight, dhidden)
     if dhidden.numel() == 0:
         return
-    config = gemm_config(weight)
+    config = gemm_config("dhidden", dlogits, weight)
     head_dhidden_bwd_kernel[(triton.cdiv(r, config.block_m) * triton.cdiv(H, config.block_n),)](
         dlogits,
         weight,
@@ -232,6 +232,7 @@ def head_dweight_bwd_kernel(
     stride_dwv,
     HAS_ROWS: tl.constexpr,
     ACCUMULATE: tl.constexpr,
+    EVEN_TILES: tl.constexpr,
     UPCAST_DOT: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -248,23 +249,32 @@ def head_dweight_bwd_kernel(
     offs_v = pid_v * BLOCK_V + tl.arange(0, BLOCK_V)
     offs_h = pid_h * BLOCK_H + tl.arange(0, BLOCK_H)
     offs_i = tl.arange(0, BLOCK_R)
-    mask_v = (offs_v < V)[:, None]
-    mask_h = (offs_h < H)[None, :]
+    # Masks that are always true would cost the registers that this kernel is short of.
+    mask_v = tl.full([BLOCK_V, 1], True, tl.int1) if EVEN_TILES else (offs_v < V)[:, None]
+    mask_h = tl.full([1, BLOCK_H], True, tl.int1) if EVEN_TILES else (offs_h < H)[None, :]
     dlogits_ptrs = dlogits_ptr + offs_v[:, None]
     hidden_ptrs = hidden_ptr + offs_h[None, :]
-    acc = tl.zeros([BLOCK_V, BLOCK_H], tl.float32)
+    # Within a tile 32 bits are enough (BLOCK_V rows); its corner is reached with 64.
+    dweight_ptr += (pid_v * BLOCK_V).to(tl.int64) * stride_dwv + pid_h * BLOCK_H
+    dweight_ptrs = dweight_ptr + tl.arange(0, BLOCK_V)[:, None] * stride_dwv + tl.arange(0, BLOCK_H)[None, :]
+    # The sum goes on where it stood: added at the end, the old tile would need as many registers as the new one.
+    if ACCUMULATE:
+        acc = tl.load(dweight_ptrs, mask=mask_v & mask_h, other=0.0)
+    else:
+        acc = tl.zeros([BLOCK_V, BLOCK_H], tl.float32)
+    row = offs_i
+    if HAS_ROWS:
+        row = tl.load(rows_ptr + offs_i, mask=offs_i < count, other=0)
     for i in range(0, count, BLOCK_R):
         mask_i = offs_i < count - i
-        row = i + offs_i
+        row64 = row.to(tl.int64)
+        a = tl.load(dlogits_ptrs + row64[None, :] * stride_dlr, mask=mask_i[None, :] & mask_v, other=0.0)
+        b = tl.load(hidden_ptrs + row64[:, None] * stride_hr, mask=mask_i[:, None] & mask_h, other=0.0)
+        # The next rows are fetched one step ahead, so that no load of this step waits for an index.
+        row = i + BLOCK_R + offs_i
         if HAS_ROWS:
-            row = tl.load(rows_ptr + row, mask=mask_i, other=0)
-        row = row.to(tl.int64)
-        a = tl.load(dlogits_ptrs + row[None, :] * stride_dlr, mask=mask_i[None, :] & mask_v, other=0.0)
-        b = tl.load(hidden_ptrs + row[:, None] * stride_hr, mask=mask_i[:, None] & mask_h, other=0.0)
+            row = tl.load(rows_ptr + row, mask=row < count, other=0)
         acc = dot_step(a, b, acc, UPCAST_DOT)
-    dweight_ptrs = dweight_ptr + offs_v.to(tl.int64)[:, None] * stride_dwv + offs_h[None, :]
-    if ACCUMULATE:
-        acc += tl.load(dweight_ptrs, mask=mask_v & mask_h, other=0.0)
     tl.store(dweight_ptrs, acc, mask=mask_v & mask_h)
 
 
@@ -288,7 +298,7 @@ def head_dweight_bwd(
     _check_rows(dlogits, hidden, dweight)
     if dweight.numel() == 0:
         return
-    config = gemm_config(hidden)
+    config = gemm_config("dweight", dlogits, hidden)
     head_dweight_bwd_kernel[(triton.cdiv(V, config.block_m) * triton.cdiv(H, config.block_n),)](
         dlogits,
         hidden,
@@ -303,6 +313,7 @@ def head_dweight_bwd(
         dweight.stride(0),
         HAS_ROWS=rows is not None,
         ACCUMULATE=accumulate,
+        EVEN_TILES=V % config.block_m == 0 and H % config.block_n == 0,
         UPCAST_DOT=upcast_dot(hidden),
         BLOCK_V=config.block_m,
         BLOCK_H=config.block_n,
