@@ -5,14 +5,28 @@ Elementary functions are within a few ulp of the exact value on their whole rang
 one program owns a row, walks over it in blocks of BLOCK_V and depends on nothing else, so results are batch-invariant.
 """
 
+import os
+
 import triton
 import triton.language as tl
 
+# @triton.jit reads the same variable at the same moment: at import.
+INTERPRET = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 LOG2E = tl.constexpr(1.4426950408889634)
 # The least finite fp32: a running maximum starts here, so that it is never -inf and no difference is inf - inf.
 LOWEST = tl.constexpr(-3.4028234663852886e38)
 # Differences are clamped here: exp gives 0 there, and 0 times it is 0, where 0 times -inf would be NaN.
 FAR = tl.constexpr(-1.0e30)
+
+
+@triton.jit
+def round_to(x, dtype: tl.constexpr):
+    """fp32 x in `dtype`, rounded to nearest even. The interpreter truncates to bf16, so there the bits are rounded by hand."""
+    if INTERPRET and dtype == tl.bfloat16:
+        bits = x.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        x = tl.where(x != x, x, bits.to(tl.uint32).to(tl.float32, bitcast=True))
+    return x.to(dtype)
 
 
 @triton.jit
@@ -259,7 +273,7 @@ def row_grad(
             HAS_SOFTCAP,
             HAS_ENTROPY,
         )
-        tl.store(dx_ptr + start + offs, dx.to(dx_ptr.dtype.element_ty), mask=mask)
+        tl.store(dx_ptr + start + offs, round_to(dx, dx_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from himakernels.lm_head.gemm_config import gemm_config, upcast_dot
+from himakernels.tl_math import round_to
 
 
 @triton.jit
@@ -79,7 +80,7 @@ def head_logits_fwd_kernel(
     if HAS_BIAS:
         acc += tl.load(bias_ptr + safe_v).to(tl.float32)[None, :]
     out_ptrs = out_ptr + offs_r.to(tl.int64)[:, None] * stride_or + offs_v[None, :]
-    tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=(offs_r < r)[:, None] & (offs_v < V)[None, :])
+    tl.store(out_ptrs, round_to(acc, out_ptr.dtype.element_ty), mask=(offs_r < r)[:, None] & (offs_v < V)[None, :])
 
 
 def head_logits_fwd(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> None:
@@ -169,7 +170,7 @@ def head_dhidden_bwd_kernel(
         dlogits_ptrs += BLOCK_V
         weight_ptrs += BLOCK_V * stride_wv
     dhidden_ptrs = dhidden_ptr + row[:, None] * stride_dhr + offs_h[None, :]
-    tl.store(dhidden_ptrs, acc.to(dhidden_ptr.dtype.element_ty), mask=(offs_i < count)[:, None] & mask_h)
+    tl.store(dhidden_ptrs, round_to(acc, dhidden_ptr.dtype.element_ty), mask=(offs_i < count)[:, None] & mask_h)
 
 
 def head_dhidden_bwd(

@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 
 from himakernels import arch
+from himakernels.lm_head.types import IGNORE_INDEX
 from himakernels.tl_math import row_grad, row_stats, row_zero
 
-IGNORE_INDEX = -100
 _IGNORE_INDEX = tl.constexpr(IGNORE_INDEX)
 
 

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from himakernels import arch
+from himakernels.tl_math import round_to
 
 
 @triton.jit(do_not_specialize=["r"])
@@ -117,10 +118,10 @@ def scale_kernel(x_ptr, scale_ptr, numel, BLOCK: tl.constexpr):
     # Whole blocks carry no mask: numel is not specialised, so a mask would keep loads and stores from being vectors.
     if start + BLOCK <= numel:
         x = tl.load(x_ptr + offs).to(tl.float32)
-        tl.store(x_ptr + offs, (x * scale).to(x_ptr.dtype.element_ty))
+        tl.store(x_ptr + offs, round_to(x * scale, x_ptr.dtype.element_ty))
     else:
         x = tl.load(x_ptr + offs, mask=offs < numel, other=0.0).to(tl.float32)
-        tl.store(x_ptr + offs, (x * scale).to(x_ptr.dtype.element_ty), mask=offs < numel)
+        tl.store(x_ptr + offs, round_to(x * scale, x_ptr.dtype.element_ty), mask=offs < numel)
 
 
 def scale_(tensor: torch.Tensor, scale: torch.Tensor) -> None:
