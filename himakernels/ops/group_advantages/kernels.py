@@ -25,7 +25,7 @@ _SCAN_SAMPLES = 16384
 
 def _config(num_samples: int) -> tuple[bool, dict[str, int]]:
     """Whether to sort the ids first, and the block sizes."""
-    return num_samples > _SCAN_SAMPLES, {"BLOCK_G": 4, "BLOCK_S": 512, "num_warps": 4}
+    return num_samples > _SCAN_SAMPLES, {"BLOCK_G": 4, "BLOCK_S": 512, "num_warps": 8}
 
 
 @triton.jit
@@ -149,15 +149,13 @@ def group_advantages_fwd_kernel(
     tl.store(mean_ptr + at, mean.to(mean_ptr.dtype.element_ty), mask=mask_g)
     tl.store(variance_ptr + at, variance.to(variance_ptr.dtype.element_ty), mask=mask_g)
 
-    # advantage = (reward - centre) * factor / divisor
+    # advantage = (reward - centre) * scale
     centre = mean
-    factor = tl.full([BLOCK_G], 1.0, dtype=tl.float64)
-    divisor = tl.full([BLOCK_G], 1.0, dtype=tl.float64)
+    scale = tl.full([BLOCK_G], 1.0, dtype=tl.float64)
     if NORMALIZE == "std":
-        divisor = tl.sqrt(variance) + eps
+        scale = 1.0 / (tl.sqrt(variance) + eps)
     if NORMALIZE == "leave_one_out":  # r - (sum - r) / (n - 1) = (r - mean) n / (n - 1)
-        factor = count.to(tl.float64)
-        divisor = others
+        scale = count.to(tl.float64) / others
     if NORMALIZE == "none":
         centre = tl.zeros([BLOCK_G], dtype=tl.float64)
     for s in range(low, high, BLOCK_S):
@@ -168,7 +166,7 @@ def group_advantages_fwd_kernel(
             offs_s, mask_s, HAS_WEIGHTS, SORTED,
         )  # fmt: skip
         own = (group_id[:, None] == offs_g[None, :]) & mask_g[None, :]
-        each = (total[:, None] - centre[None, :]) * factor[None, :] / divisor[None, :]
+        each = (total[:, None] - centre[None, :]) * scale[None, :]
         advantage = tl.sum(tl.where(own, each, 0.0), axis=1)  # at most one term: a sample has one group
         advantage = tl.where(scored != 0, advantage, 0.0)
         unknown = mask_s & ((group_id < 0) | (group_id >= num_groups))

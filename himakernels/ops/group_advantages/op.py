@@ -104,25 +104,19 @@ def _cpu(
     dtype = _out_dtype(rewards)
     if rewards.dtype != dtype:
         rewards = rewards.to(dtype)  # bf16 and fp16 widen exactly
-    advantages = torch.empty(rewards.shape[0], dtype=dtype)
-    count = torch.empty(num_groups, dtype=torch.int64)
-    mean = torch.empty(num_groups, dtype=dtype)
-    variance = torch.empty(num_groups, dtype=dtype)
-    _core.group_advantages(
+    advantages, count, mean, variance = _core.group_advantages(
         rewards.numpy(),
         group_id.numpy(),
+        num_groups,
         None if weights is None else weights.double().numpy(),
         normalize,
         eps,
         normalize_then_sum,
         scale_by_batch_std,
         torch.get_num_threads(),
-        advantages.numpy(),
-        count.numpy(),
-        mean.numpy(),
-        variance.numpy(),
     )
-    return advantages, count, mean, variance
+    to_tensor = torch.from_numpy
+    return to_tensor(advantages), to_tensor(count), to_tensor(mean), to_tensor(variance)
 
 
 def _fake(
