@@ -124,10 +124,13 @@ def test_fp64_in_fp64_out(normalize: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
-def test_beyond_the_scan() -> None:
-    # Enough samples that the kernel sorts the ids first and that the C++ route starts threads.
-    rewards, group_id = make([7000] * 10 + [0, 1])
-    options = {"num_groups": 12, "normalize": "std"}
+@pytest.mark.skipif(not on_triton, reason="the C++ route reads the samples in their own order at any size")
+@pytest.mark.parametrize("case", CASES)
+def test_gate_with_sorted_ids(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the kernel does with more than 2^24 samples x groups.
+    monkeypatch.setattr("himakernels.ops.group_advantages.kernels._SCAN_PAIRS", -1)
+    rewards, group_id = CASES[case]()
+    options = {"num_groups": int(group_id.max()) + 2}
     check(group_advantages(rewards, group_id, **options), rewards, group_id, **options)
 
 
@@ -418,13 +421,16 @@ def test_id_out_of_range() -> None:
 
 
 @pytest.mark.skipif(not on_triton, reason="the C++ route raises instead: test_id_out_of_range")
-def test_ids_out_of_range_in_the_sorted_order() -> None:
-    rewards, group_id = make([3000] * 6)
-    group_id = group_id - 1  # the first group falls out below, the last two above
-    got = group_advantages(rewards, group_id, num_groups=3)
-    unknown = (group_id < 0) | (group_id >= 3)
-    assert torch.equal(got.advantages.isnan(), unknown)
-    assert got.count.tolist() == [3000, 3000, 3000]
+def test_id_out_of_range_with_sorted_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("himakernels.ops.group_advantages.kernels._SCAN_PAIRS", -1)
+    rewards, group_id = make([60] * 14)
+    for num_groups in (0, 1, 9, 11):
+        group_id = group_id - 1  # the first groups fall out below, the last ones above
+        got = group_advantages(rewards, group_id, num_groups=num_groups)
+        assert torch.equal(got.advantages.isnan(), (group_id < 0) | (group_id >= num_groups))
+        assert (
+            got.count.tolist() == torch.bincount(group_id.clamp(min=-1) + 1, minlength=40)[1 : num_groups + 1].tolist()
+        )
 
 
 R, G = torch.zeros(4), torch.zeros(4, dtype=torch.int64)
@@ -494,7 +500,7 @@ def test_compiles_as_one_graph() -> None:
 
 
 def test_bits_are_the_same_on_every_run_and_with_any_number_of_threads() -> None:
-    rewards, group_id = make([7000] * 10)
+    rewards, group_id = make([40 if on_triton else 7000] * 10)  # the C++ route starts threads from 65,536 samples on
     threads = torch.get_num_threads()
     want = group_advantages(rewards, group_id, num_groups=10)
     try:

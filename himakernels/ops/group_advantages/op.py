@@ -184,8 +184,8 @@ def group_advantages(
     Numerics:
         Two passes over fp64 sums; a result is rounded once, to the output's dtype (fp32; fp64 for fp64 rewards).
         Bitwise reproducible; the number of threads changes nothing. On a GPU one launch without a synchronisation up
-        to 16,384 samples; beyond, the ids are sorted first. `scale_by_batch_std` and "normalize_then_sum" take a few
-        launches more.
+        to 2^24 samples x groups (as 8,192 x 2,048); beyond, the ids are sorted first. `scale_by_batch_std` and
+        "normalize_then_sum" take a few launches more.
 
     Raises:
         ValueError, TypeError: for a wrong shape, dtype, device or option. A group id out of range raises ValueError on
