@@ -88,7 +88,7 @@ def make_batch(
     weight, entropy_weight = (torch.cat([w, torch.zeros_like(nan)])[sample] for w in (weight, entropy_weight))
     adv = advantages if by_token else torch.cat([advantages, advantages.new_zeros(1)])[sample]
     order = offsets = None
-    if o.needs_whole_samples and use_triton(adv):
+    if o.needs_whole_samples and use_triton(adv.to(dtype)):
         by_sample = torch.sort(sample, stable=True)
         order = by_sample.indices
         offsets = torch.searchsorted(by_sample.values, torch.arange(size + 2, device=device))

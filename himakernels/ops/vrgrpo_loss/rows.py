@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from himakernels.backend import use_triton
 from himakernels.ops.vrgrpo_loss.options import PPO_LOSS_TYPES, PolicyOptions
 
 MAX_LOG_RATIO = 40.0
@@ -28,11 +27,9 @@ class Samples(NamedTuple):
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """[size + 1] sums of `values` [R] in fp64, each over its sample's rows in order."""
-        if use_triton(values):
+        if self.order is not None and self.offsets is not None:
             from himakernels.ops.vrgrpo_loss.kernels import segment_sum_fwd
 
-            assert self.order is not None
-            assert self.offsets is not None
             return segment_sum_fwd(values, self.order, self.offsets)
         total = torch.zeros(self.size + 1, dtype=torch.float64, device=values.device)
         return total.index_add_(0, self.sample_id, values.double())
