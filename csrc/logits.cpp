@@ -113,8 +113,14 @@ HIMA_INLINE void grad_row(const T* x, T* out, int64_t vocab, int64_t label, cons
   const S finite_logprob = logprob < S(-100) ? S(-100) : logprob;            // 0 * -inf would be NaN
   const S label_grad =
       (coef * rest - coef_entropy * std::exp(logprob) * (finite_logprob + entropy)) * slope(broadcast<Vec>(label_x))[0];
+  // lse was rounded when it was saved, which is lost in p of a row of large logits. Where the label is likely, the sum
+  // label_z - logprob has it again with more digits than S holds.
+  const double label_z = static_cast<double>(transform.value(broadcast<Vec>(label_x))[0]);
+  const double wide_lse = std::fabs(logprob) < std::fabs(lse) ? label_z - static_cast<double>(logprob) : lse;
+  const S lse_high = static_cast<S>(wide_lse);
+  const S lse_low = static_cast<S>(wide_lse - lse_high);
   const auto grad = [&](Vec v) {
-    const Vec log_p = transform.value(v) - lse;
+    const Vec log_p = (transform.value(v) - lse_high) - lse_low;
     const Vec p = exp_vec<Vec>(log_p);
     const Vec finite = log_p < S(-100) ? broadcast<Vec>(-100) : log_p;
     return -p * (coef + coef_entropy * (finite + entropy)) * slope(v);

@@ -1,6 +1,7 @@
 """Argument checks: every message names the argument, what was expected and what was got."""
 
 from collections.abc import Collection, Sequence
+from numbers import Real
 
 import torch
 
@@ -45,14 +46,31 @@ def check_choice(name: str, value: object, expected: Collection[object]) -> None
         raise ValueError(f"{name}: expected one of {want}, got {value!r}")
 
 
+def check_number(name: str, value: object) -> None:
+    """TypeError unless `value` is a number (a tensor is none: reading it would wait for the device); ValueError for NaN."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if value != value:
+        raise ValueError(f"{name}: expected a number, got nan")
+
+
+def check_finite(name: str, value: float) -> None:
+    """ValueError unless `value` is a finite number."""
+    check_number(name, value)
+    if not float("-inf") < value < float("inf"):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")
+
+
 def check_positive(name: str, value: float) -> None:
     """ValueError unless `value` is a finite number above zero."""
+    check_number(name, value)
     if not 0 < value < float("inf"):
         raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
 
 
 def check_non_negative(name: str, value: float) -> None:
     """ValueError unless `value` is a finite number, zero or above."""
+    check_number(name, value)
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
 

@@ -19,3 +19,9 @@ def define_op(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) ->
     _LIBRARY.impl(name, run, "CUDA")
     torch.library.register_fake(f"himakernels::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.himakernels, name).default
+
+
+def bump_version(tensor: torch.Tensor) -> None:
+    """Tells autograd that an operator wrote to `tensor`: who saved it for its backward is then refused, not misled."""
+    if not tensor.is_inference():
+        torch.autograd.graph.increment_version(tensor)

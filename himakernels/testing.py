@@ -1,8 +1,17 @@
 """The numerical gate and what tests and benches share."""
 
 import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
+
+from himakernels.ops.token_logprobs.reference import token_logprobs_reference
+from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.ops.vrgrpo_loss.reference import vrgrpo_loss_reference
+
+INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def assert_gate(
@@ -45,3 +54,124 @@ def assert_gate(
             f"got {actual64.flatten()[worst]:.9g}, truth {truth64.flatten()[worst]:.9g}, "
             f"eager {eager64.flatten()[worst]:.9g}, bound {bound.flatten()[worst]:.3g}"
         )
+
+
+class PolicyBatch(NamedTuple):
+    """Inputs of the policy loss: R rows of S samples in any order, some of them ignored, some samples without rows."""
+
+    hidden: torch.Tensor  # [R, H]
+    weight: torch.Tensor  # [V, H]
+    bias: torch.Tensor  # [V]
+    labels: torch.Tensor  # [R]
+    sample_id: torch.Tensor  # [R]
+    agent_id: torch.Tensor  # [S]
+    group_id: torch.Tensor  # [S]
+    rewards: torch.Tensor  # [S]
+    advantages: torch.Tensor  # [S]
+    token_advantages: torch.Tensor  # [R]
+    old_logprobs: torch.Tensor  # [R]
+    ref_logprobs: torch.Tensor  # [R]
+    rollout_logprobs: torch.Tensor  # [R]
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """hidden @ weight.T + bias, in their dtype."""
+        return torch.addmm(self.bias.double(), self.hidden.double(), self.weight.double().t()).to(self.hidden.dtype)
+
+
+def policy_batch(
+    *,
+    rows: int = 37,
+    samples: int = 9,
+    agents: int = 3,
+    hidden_size: int = 12,
+    vocab: int = 53,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    scale: float = 0.4,
+    drift: float = 0.3,
+) -> PolicyBatch:
+    """A batch whose policies are `drift` nats apart; `scale` is that of the head, so of the logits. The same everywhere."""
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=g, dtype=torch.float64)
+
+    hidden, weight, bias = (
+        x.to(dtype) for x in (randn(rows, hidden_size), randn(vocab, hidden_size) * scale, randn(vocab) * scale)
+    )
+    logits = torch.addmm(bias.double(), hidden.double(), weight.double().t())
+    labels = torch.multinomial(logits.softmax(1), 1, generator=g)[:, 0] if rows else torch.zeros(0, dtype=torch.int64)
+    logprobs = token_logprobs_reference(logits, labels)[0]
+    labels[5::11] = -100
+    narrow = dtype if dtype == torch.float64 else torch.float32
+    # The last sample has no rows. Rewards take few values, so that some groups have no variance.
+    sample_id = torch.randint(max(samples - 1, 1), (rows,), generator=g)
+    policies = [(logprobs + randn(rows) * drift).to(narrow) for _ in range(3)]
+    batch = PolicyBatch(
+        hidden,
+        weight,
+        bias,
+        labels,
+        sample_id,
+        torch.randint(agents, (samples,), generator=g),
+        torch.randint(max(samples // 3, 1), (samples,), generator=g),
+        torch.randint(3, (samples,), generator=g).to(narrow),
+        randn(samples).to(narrow),
+        randn(rows).to(narrow),
+        *policies,
+    )
+    return PolicyBatch(*(t.to(device) for t in batch))
+
+
+def policy_reference(
+    batch: PolicyBatch,
+    dtype: torch.dtype,
+    options: PolicyOptions,
+    *,
+    from_logits: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    bias: bool = True,
+    **arguments: Any,
+) -> dict[str, torch.Tensor]:
+    """Loss, logprobs and gradients of the reference run in `dtype` on the batch's (quantised) values.
+
+    `from_logits` [R, V] replaces the head. `arguments` are tensors of the batch and the rest that `vrgrpo_loss` takes.
+    """
+    heads = (batch.hidden, batch.weight, batch.bias) if from_logits is None else (from_logits,)
+    leaves = [t.detach().cpu().to(dtype).requires_grad_() for t in heads]
+    if from_logits is None:
+        logits = leaves[0] @ leaves[1].t()
+        logits = logits + leaves[2] if bias else logits + 0 * leaves[2].sum()
+    else:
+        logits = leaves[0]
+    labels = batch.labels.cpu()
+    logprobs, entropy = token_logprobs_reference(logits, labels, temperature=temperature, softcap=softcap)
+    arguments = {k: v.cpu() if isinstance(v, torch.Tensor) else v for k, v in arguments.items() if k != "num_agents"}
+    loss = vrgrpo_loss_reference(
+        logprobs, entropy, sample_id=batch.sample_id.cpu(), options=options, counted=labels != -100, **arguments
+    )
+    names = ("dhidden", "dweight", "dbias") if from_logits is None else ("dlogits",)
+    grads = torch.autograd.grad(loss, leaves)
+    return {"loss": loss.detach(), "logprobs": logprobs.detach(), **dict(zip(names, grads, strict=True))}
+
+
+class _Repeatable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in inputs]
+            value = loss(*leaves)
+            ctx.grads = torch.autograd.grad(value, leaves)
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, dvalue: torch.Tensor) -> Any:
+        return None, *(dvalue * g for g in ctx.grads)
+
+
+def repeatable(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`loss` with a backward that may run more than once, as gradcheck wants it: a fused loss gives its gradients once."""
+    return lambda *inputs: _Repeatable.apply(loss, *inputs)

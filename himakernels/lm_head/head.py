@@ -23,10 +23,14 @@ def route(tensor: torch.Tensor) -> ModuleType:
 
 
 def _chunks(head: Head) -> list[tuple[int, int]]:
-    """Equal chunks of rows: [begin, end) of each."""
+    """Nearly equal chunks of rows: [begin, end) of each.
+
+    They begin at multiples of 16, so that no vector [R] is cut where it is not aligned: Triton compiles for alignment.
+    """
     rows = head.hidden.shape[0]
     count = -(-rows // route(head.hidden).chunk_rows(head))
-    return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+    step = -(-rows // max(16 * count, 1)) * 16
+    return [(begin, min(begin + step, rows)) for begin in range(0, rows, step)] if rows else []
 
 
 def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, int, torch.Tensor]]:

@@ -3,13 +3,16 @@
 import torch
 
 from himakernels.backend import use_triton
-from himakernels.library import define_op
+from himakernels.library import bump_version, define_op
 
 
 def _run(grad: torch.Tensor, scale: torch.Tensor) -> None:
+    bump_version(grad)
     if grad.numel() == 0:
         return
-    if use_triton(grad):
+    if use_triton(grad) and not grad.is_contiguous():  # logits with strided rows, overwritten in place
+        grad *= scale
+    elif use_triton(grad):
         from himakernels.lm_head.row_kernels import scale_
 
         scale_(grad, scale)

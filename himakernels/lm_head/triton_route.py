@@ -9,7 +9,7 @@ import torch
 from himakernels.lm_head.gemm_kernels import head_dhidden_bwd, head_dweight_bwd, head_logits_fwd
 from himakernels.lm_head.logits_kernels import logits_bwd, logits_stats_fwd
 from himakernels.lm_head.row_kernels import compact_rows, head_dbias_bwd
-from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats
 
 _CHUNK_BYTES = 512 << 20  # of logits: 2,048 rows in bf16 at V = 131,072; with fewer, dweight would travel more often
 
@@ -27,7 +27,7 @@ def empty_logits(head: Head, rows: int) -> torch.Tensor:
 def head_logits(head: Head, out: torch.Tensor) -> torch.Tensor:
     """hidden @ weight.T + bias, written to the first rows of `out`."""
     out = out[: head.hidden.shape[0]]
-    head_logits_fwd(head.hidden, head.weight, head.bias, out)
+    head_logits_fwd(head.hidden, head.weight, None if head.bias is None else head.bias.contiguous(), out)
     return out
 
 
@@ -76,6 +76,7 @@ class GradSum:
         active = coef != 0
         if coef_entropy is not None:
             active |= coef_entropy != 0
+        active &= head.labels != IGNORE_INDEX  # their logits are left as they are
         rows, count = compact_rows(active)
         logits_bwd(
             logits,

@@ -105,5 +105,5 @@ def token_cross_entropy(
     check_head(hidden, weight, labels, bias, temperature, softcap)
     total = normaliser("num_tokens", num_tokens, None, hidden)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
-    rest = (labels.long(), total, float(temperature), softcap or 0.0, needs)
+    rest = (labels.long().contiguous(), total, float(temperature), softcap or 0.0, needs)
     return TokenCrossEntropy(*_TokenCrossEntropy.apply(hidden.contiguous(), weight.contiguous(), bias, *rest))

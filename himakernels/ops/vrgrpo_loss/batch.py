@@ -93,12 +93,12 @@ def make_batch(
         order = by_sample.indices
         offsets = torch.searchsorted(by_sample.values, torch.arange(size + 2, device=device))
     rows = Rows(
-        advantages=adv.to(dtype),
+        advantages=adv.to(dtype).contiguous(),
         weight=weight.masked_fill(bad_row, torch.nan).to(dtype),
         entropy_weight=entropy_weight.masked_fill(bad_row, torch.nan).to(dtype),
-        old_logprobs=None if old_logprobs is None else old_logprobs.to(dtype),
-        ref_logprobs=None if ref_logprobs is None else ref_logprobs.to(dtype),
-        rollout_logprobs=None if rollout_logprobs is None else rollout_logprobs.to(dtype),
+        old_logprobs=None if old_logprobs is None else old_logprobs.to(dtype).contiguous(),
+        ref_logprobs=None if ref_logprobs is None else ref_logprobs.to(dtype).contiguous(),
+        rollout_logprobs=None if rollout_logprobs is None else rollout_logprobs.to(dtype).contiguous(),
         samples=Samples(sample, tokens, size, order, offsets),
     )
     agent_of_row = torch.cat([agent, agent.new_full((1,), num_agents)])[sample]

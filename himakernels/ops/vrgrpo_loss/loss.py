@@ -43,6 +43,7 @@ def _check_pairs(
     advantages: Optional,
     rewards: Optional,
     group_id: Optional,
+    num_groups: int | None,
     top_k: int | None,
     normalisers: bool,
     ref: Optional,
@@ -56,6 +57,8 @@ def _check_pairs(
         raise ValueError(
             f"group_id: expected {'None without' if rewards is None else 'a tensor [S] with'} rewards, got the opposite"
         )
+    if num_groups is not None and rewards is None:
+        raise ValueError(f"num_groups: expected None without rewards, got {num_groups}")
     if top_k is not None and rewards is None:
         raise ValueError(f"top_k: expected None without rewards (groups are selected by their variance), got {top_k}")
     if top_k is not None and normalisers:
@@ -97,7 +100,7 @@ def _inputs(
     _vector("sample_id", sample_id, R, like, INTS)
     check_choice("advantage_level", advantage_level, ("sample", "token"))
     normalisers = num_samples is not None or num_tokens is not None
-    _check_pairs(o, advantages, rewards, group_id, top_k, normalisers, ref_logprobs, rollout_logprobs)
+    _check_pairs(o, advantages, rewards, group_id, num_groups, top_k, normalisers, ref_logprobs, rollout_logprobs)
     by_token = advantage_level == "token"
     if by_token and rewards is not None:
         raise ValueError("advantage_level: expected 'sample' with rewards, got 'token'")
@@ -129,7 +132,7 @@ def _inputs(
     assert advantages is not None
     choices, numbers = o.flat()
     x = Inputs(
-        labels.long(),
+        labels.long().contiguous(),
         sample_id.detach(),
         advantages.detach(),
         keep,
@@ -343,7 +346,7 @@ def vrgrpo_loss(
         num_tokens=num_tokens,
     )
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
-    loss, logprobs, metrics = LinearLoss.apply(hidden, weight, bias, needs, *x)
+    loss, logprobs, metrics = LinearLoss.apply(hidden.contiguous(), weight.contiguous(), bias, needs, *x)
     return VRGRPOLoss(loss, logprobs, PolicyMetrics(*metrics.view(-1, *shape).unbind(0)))
 
 
@@ -417,6 +420,8 @@ def vrgrpo_loss_from_logits(
         vespo_lambda_neg=vespo_lambda_neg,
     )
     check_logits(logits, labels, temperature, softcap)
+    if inplace and logits.shape[0] > 1 and logits.stride(0) < logits.shape[1]:
+        raise ValueError(f"logits: expected rows that do not overlap with inplace=True, got strides {tuple(logits.stride())}")
     x, shape = _inputs(
         o,
         logits,

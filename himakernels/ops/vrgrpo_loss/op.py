@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.backend import use_triton
-from himakernels.library import define_op
+from himakernels.library import bump_version, define_op
 from himakernels.lm_head.arguments import check_label_values
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_fused, route
@@ -127,6 +127,7 @@ def _logits(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
 def _logits_inplace(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
     x = Inputs(*args)
     o, batch = _prepare(x, logits.shape[1], accumulator_dtype(logits))
+    bump_version(logits)
     return _logits_into(logits, logits, x, o, batch, True)
 
 

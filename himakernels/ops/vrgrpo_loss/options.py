@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from himakernels.checks import check_choice, check_non_negative, check_positive
+from himakernels.checks import check_choice, check_finite, check_non_negative, check_positive
 
 PPO_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 LOSS_TYPES = (*PPO_LOSS_TYPES, "cispo", "sapo", "vespo")
@@ -44,6 +44,15 @@ class PolicyOptions:
         check_non_negative("clip_high", self.clip_high)
         for name in ("sapo_temperature_pos", "sapo_temperature_neg"):
             check_positive(name, getattr(self, name))
+        for name in ("kl_coef", "entropy_coef", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"):
+            check_finite(name, getattr(self, name))
+        low, high = self.importance_min, self.importance_max
+        if low is not None:
+            check_non_negative("importance_min", low)
+        if high is not None:
+            check_positive("importance_max", high)
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"importance_min: expected a number <= importance_max={high!r}, got {low!r}")
         if self.delta is not None:
             check_positive("delta", self.delta)
             if self.loss_type not in PPO_LOSS_TYPES:

@@ -136,7 +136,7 @@ def row_terms(o: PolicyOptions, rows: Rows, logprobs: torch.Tensor, entropy: tor
         takes_first = first <= second
         moves = torch.where(takes_first, upper == ratio, (ratio >= low) & (ratio <= high))
         loss = -torch.where(takes_first, first, second)
-        by_ratio, by_logprob = torch.where(moves | adv.isnan(), -adv * ratio, zero), zero
+        by_ratio, by_logprob = torch.where(moves | loss.isnan(), -adv * ratio, zero), zero
     elif o.loss_type == "cispo":
         by_ratio, by_logprob = zero, -ratio.clamp(max=o.clip_high) * adv
         loss = by_logprob * logprobs
