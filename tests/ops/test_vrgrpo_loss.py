@@ -1,4 +1,4 @@
-"""vrgrpo_loss and vrgrpo_loss_from_logits against the reference: the gate in three dtypes, saturation, what must be rejected."""
+"""vrgrpo_loss and vrgrpo_loss_from_logits against the reference: the gate in three dtypes, saturation, what it rejects."""
 
 from typing import Any
 
