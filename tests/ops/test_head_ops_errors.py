@@ -106,7 +106,10 @@ def test_bad_arguments_of_the_loss(error: type[Exception], match: str, changes: 
 
 
 VALUES: list[tuple[str, dict[str, Any]]] = [
-    (r"labels: expected values in \[0, 53\) or -100, got 53 at index 2", {"labels": B.labels.index_fill(0, torch.tensor(2), 53)}),
+    (
+        r"labels: expected values in \[0, 53\) or -100, got 53 at index 2",
+        {"labels": B.labels.index_fill(0, torch.tensor(2), 53)},
+    ),
     (r"labels: .* got -1 at index 0", {"labels": B.labels.index_fill(0, torch.tensor(0), -1)}),
     (r"sample_id: expected values in \[0, 4\), got 4 at index 1", {"sample_id": B.sample_id.index_fill(0, torch.tensor(1), 4)}),
     (r"sample_id: .* got -1 at index 5", {"sample_id": B.sample_id.index_fill(0, torch.tensor(5), -1)}),

@@ -197,9 +197,7 @@ def test_nan_in_hidden_shows(value: float, options: dict[str, Any], device: torc
     assert bool(out.loss.isnan())
     assert bool(grads[0][3].isnan().any())
     logits = b.logits.requires_grad_()
-    out = vrgrpo_loss_from_logits(
-        logits, b.labels, sample_id=b.sample_id, advantages=b.advantages, old_logprobs=old, **options
-    )
+    out = vrgrpo_loss_from_logits(logits, b.labels, sample_id=b.sample_id, advantages=b.advantages, old_logprobs=old, **options)
     out.loss.backward()
     assert bool(out.loss.isnan())
     assert bool(logits.grad[3].isnan().any())
@@ -215,7 +213,9 @@ def test_garbage_in_rows_that_do_not_count(options: dict[str, Any], device: torc
     out = ((b.labels == -100) | (b.sample_id >= 2)).nonzero()[:, 0]
     results = []
     for value in (0.0, NAN):
-        x = b._replace(**{k: getattr(b, k).index_fill(0, out, value) for k in ("old_logprobs", "ref_logprobs", "rollout_logprobs")})
+        x = b._replace(
+            **{k: getattr(b, k).index_fill(0, out, value) for k in ("old_logprobs", "ref_logprobs", "rollout_logprobs")}
+        )
         more = {"rollout_logprobs": x.rollout_logprobs} if "importance" in options else {}
         results.append(grads_of(x, **common, ref_logprobs=x.ref_logprobs, old_logprobs=x.old_logprobs, **more))
     (want, dwant), (got, dgot) = results

@@ -1,0 +1,58 @@
+"""A fresh process: what `import himakernels` brings along, and its public list."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import himakernels
+
+
+def modules_after(statement: str) -> set[str]:
+    """The modules of a new interpreter, without the variable that asks for Triton."""
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return set(run.stdout.split())
+
+
+def test_the_import_is_lean() -> None:
+    """No optional library, no test library. torch itself may look whether Triton is there; we never ask for it on a CPU."""
+    extra = modules_after("from himakernels import vrgrpo_loss") - modules_after("import torch")
+    roots = {name.split(".")[0] for name in extra}
+    assert not roots & {"transformers", "trl", "pytest", "_pytest", "hypothesis", "peft", "verl", "vllm", "trainer", "bench"}
+    assert "himakernels.testing" not in extra
+    assert not any(name.endswith((".kernels", "_kernels", "tl_math", "triton_route")) for name in extra)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU the kernels are wanted")
+def test_a_loss_on_the_cpu_needs_no_triton() -> None:
+    """With `import triton` made to fail, the loss and its gradients are computed."""
+    modules_after(
+        "import sys\n"
+        "sys.modules['triton'] = None\n"
+        "import torch\n"
+        "from himakernels import vrgrpo_loss\n"
+        "hidden, weight = torch.ones(4, 3, requires_grad=True), torch.ones(5, 3, requires_grad=True)\n"
+        "zeros = torch.zeros(4, dtype=torch.int64)\n"
+        "vrgrpo_loss(hidden, weight, zeros, sample_id=zeros, rewards=torch.tensor([1.0]), group_id=zeros[:1]).loss.backward()\n"
+        "assert weight.grad is not None"
+    )
+
+
+def test_the_public_list_is_sorted_and_complete() -> None:
+    public = himakernels.__all__
+    assert public == sorted(public)
+    assert len(public) == len(set(public))
+    assert all(hasattr(himakernels, name) for name in public)
+    folders = {name: value for name, value in vars(himakernels).items() if not name.startswith("_")}
+    objects = {name for name, value in folders.items() if type(value).__name__ != "module"}
+    assert objects == set(public)
+    # Every op's folder exports its function, its reference and its types, and all of them are public.
+    from himakernels.ops import group_advantages, select_groups, token_cross_entropy, token_logprobs, vrgrpo_loss
+
+    ops = (group_advantages, select_groups, token_cross_entropy, token_logprobs, vrgrpo_loss)
+    names = {name for op in ops for name in sys.modules[op.__name__].__all__}
+    assert names == set(public)
