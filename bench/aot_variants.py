@@ -1,5 +1,6 @@
-"""The launches that are compiled ahead of time: name -> a call of launchers on meta tensors, of the sizes that we train with.
+"""The launches that are compiled ahead of time: name -> a call of launchers on meta tensors.
 
+The sizes are those that we train with, and ragged ones.
 Every @triton.jit kernel of the library is in here (tests/test_aot.py). An entry stands for one set of specialisations.
 """
 

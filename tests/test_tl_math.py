@@ -56,8 +56,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(-softplus(-x))
 
 
-# name -> (exact function, arguments, ulps allowed). exp of a GPU is off by the rounding of its argument times log2(e), which
-# grows with the argument: `+ |x|` ulps where exp of x is the result.
+# name -> (exact function, arguments, ulps allowed). exp of a GPU is off by the rounding of its argument times log2(e),
+# which grows with the argument: `+ |x|` ulps where exp of x is the result.
 CASES = {
     "tl_tanh": (np.tanh, log_spaced(1e-30, 1e30), 4.0),
     "tl_log1p": (np.log1p, np.abs(log_spaced(1e-30, 1e30)), 4.0),
@@ -78,7 +78,9 @@ def test_relative_error_is_a_few_ulp(name: str) -> None:
         allowed += np.abs(x)
     error = np.abs(got - want) / np.maximum(np.abs(want), np.finfo(np.float32).tiny) / ULP
     worst = int(np.argmax(error / allowed))
-    assert error[worst] <= allowed[worst], f"x = {x[worst]}: got {got[worst]}, want {want[worst]}, {error[worst]:.1f} ulp"
+    assert error[worst] <= allowed[worst], (
+        f"x = {x[worst]}: got {got[worst]}, want {want[worst]}, {error[worst]:.1f} ulp"
+    )
 
 
 @pytest.mark.parametrize(

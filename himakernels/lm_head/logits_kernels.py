@@ -1,7 +1,7 @@
 """Logits -> log-probability, log-sum-exp and entropy of every row, and the way back.
 
-Forward: one read of the logits, 3 floats written a row. Backward: one read and one write of the logits' size, in place where
-wanted. One program owns a row and all its sums are fp32 in a fixed order: batch-invariant, bitwise reproducible.
+Forward: one read of the logits, 3 floats written a row. Backward: one read and one write of the logits' size, in place
+where wanted. One program owns a row and all its sums are fp32 in a fixed order: batch-invariant, bitwise reproducible.
 The arithmetic stands in himakernels.tl_math (row_stats, row_grad), which the fused policy kernel uses as well.
 """
 
@@ -27,7 +27,7 @@ class RowConfig(NamedTuple):
 
 
 def row_config(tensor: torch.Tensor) -> RowConfig:
-    """The pinned table: 16 elements of 2 bytes, or 8 of 4, for every thread and block; NVIDIA loads run two blocks ahead."""
+    """The pinned table: 16 elements of 2 bytes, or 8 of 4, for every thread and block; loads run two blocks ahead."""
     where = arch.arch_of(tensor)
     if where == "interpreter":
         return RowConfig(block_v=128, num_warps=4, num_stages=1)
@@ -96,6 +96,7 @@ def logits_stats_fwd(
         BLOCK_V=block_v,
         NUM_STAGES=num_stages,
         num_warps=num_warps,
+        enable_fp_fusion=True,
     )
     return logprobs, lse, entropy
 
@@ -168,8 +169,8 @@ def logits_bwd(
 ) -> None:
     """Writes dlogits [R, V] (its own dtype; may be `logits` itself) from coef = dL/dlogprobs [R] and dL/dentropy [R].
 
-    `logprobs`, `lse` and `entropy` are those of logits_stats_fwd. A row whose coefficients are exactly 0, or whose label is
-    -100, is written with zeros, or left untouched without `write_zeros`. A label outside [0, V) gives a row of NaN.
+    `logprobs`, `lse` and `entropy` are those of logits_stats_fwd. A row whose coefficients are exactly 0, or whose
+    label is -100, is written with zeros, or left untouched without `write_zeros`. A label outside [0, V) gives NaN.
     """
     R, V = logits.shape
     assert dlogits.shape == logits.shape
@@ -200,4 +201,5 @@ def logits_bwd(
         BLOCK_V=block_v,
         NUM_STAGES=num_stages,
         num_warps=num_warps,
+        enable_fp_fusion=True,
     )
