@@ -360,7 +360,7 @@ def test_empty() -> None:
 
 
 def test_addresses_beyond_32_bits() -> None:
-    """Row 2 starts 2^31 + 32 elements after row 0; the memory between is never touched, so on a CPU it costs nothing."""
+    """Row 2 starts 2^31 + 32 elements after row 0. The memory between is never touched: on a CPU it costs nothing."""
     torch.utils.deterministic.fill_uninitialized_memory = False
     stride, vocab, width = 2**30 + 16, 40, 20
     memory = torch.empty(2 * stride + vocab, dtype=torch.float16, device=DEVICE)
