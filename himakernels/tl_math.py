@@ -132,7 +132,7 @@ def row_stats(
     HAS_SOFTCAP: tl.constexpr,
     BLOCK_V: tl.constexpr,
     NUM_STAGES: tl.constexpr,
-    EVICTION: tl.constexpr = "",
+    KEEP_IN_L2: tl.constexpr,
 ):
     """One pass over a row of logits x [V] at x_ptr: (z_label, lse_others, logprob, lse, entropy), fp32 scalars.
 
@@ -140,7 +140,7 @@ def row_stats(
     is subtracted from a sum that contains it, so 1 - p of a confident token keeps its relative precision. The entropy
     h(p) + (1 - p) H_others, with h the binary entropy, is a sum of terms that are all positive.
 
-    EVICTION is the load's policy: "evict_last" where the same program reads the row again and wants to find it in L2.
+    KEEP_IN_L2 is for a program that reads the row again: it asks the cache to evict these lines last.
     A masked token (-inf) has p = 0. NaN or +inf anywhere, all tokens masked, or a label outside [0, V) give NaN.
     """
     VEC: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth
@@ -160,7 +160,8 @@ def row_stats(
     moment = tl.zeros([LANES], tl.float32)
     for start in tl.range(0, V, BLOCK_V, num_stages=NUM_STAGES):
         mask = offs < V - start
-        x = tl.load(x_ptr + start + offs, mask=mask, other=float("-inf"), eviction_policy=EVICTION).to(tl.float32)
+        policy: tl.constexpr = "evict_last" if KEEP_IN_L2 else ""
+        x = tl.load(x_ptr + start + offs, mask=mask, other=float("-inf"), eviction_policy=policy).to(tl.float32)
         y = softcap_logits(x, softcap, HAS_SOFTCAP)
         if HAS_SOFTCAP:
             # The cap would turn the padding's -inf into -softcap.

@@ -60,7 +60,7 @@ def logits_stats_fwd_kernel(
         tl.store(entropy_ptr + row, 0.0)
     else:
         _, _, logprob, lse, entropy = row_stats(
-            x_ptr + row * stride_xr, label, V, inv_temperature, softcap, HAS_SOFTCAP, BLOCK_V, NUM_STAGES
+            x_ptr + row * stride_xr, label, V, inv_temperature, softcap, HAS_SOFTCAP, BLOCK_V, NUM_STAGES, False
         )
         tl.store(logprobs_ptr + row, logprob)
         tl.store(lse_ptr + row, lse)
