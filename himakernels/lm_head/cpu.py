@@ -36,9 +36,7 @@ def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: boo
         out.addmm_(a.double(), b.double(), beta=1 if accumulate else 0)
         return
     names = [_name(t.dtype) for t in (a, b, out)]
-    _core.gemm(
-        _array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads()
-    )
+    _core.gemm(_array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads())
 
 
 def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -82,7 +80,7 @@ def logits_grad(
     labels: torch.Tensor,
     stats: RowStats,
     coef: torch.Tensor,
-    coef_entropy: torch.Tensor,
+    coef_entropy: torch.Tensor | None,
     temperature: float,
     softcap: float | None,
     *,
@@ -91,6 +89,7 @@ def logits_grad(
 ) -> None:
     """Writes row target[i] of `dlogits` from row source[i] of `logits` (the same memory is allowed)."""
     run = getattr(_core, f"logits_grad_{_name(logits.dtype)}")
+    by_entropy = torch.zeros_like(coef) if coef_entropy is None else coef_entropy
     run(
         _array(logits),
         _array(dlogits),
@@ -99,7 +98,7 @@ def logits_grad(
         _array(labels),
         1 / temperature,
         softcap or 0.0,
-        *(_array(t) for t in (*stats, coef, coef_entropy)),
+        *(_array(t) for t in (*stats, coef, by_entropy)),
         threads=torch.get_num_threads(),
     )
 
@@ -110,7 +109,7 @@ def logits_grad_rows(
     labels: torch.Tensor,
     stats: RowStats,
     coef: torch.Tensor,
-    coef_entropy: torch.Tensor,
+    coef_entropy: torch.Tensor | None,
     temperature: float,
     softcap: float | None,
 ) -> None:
@@ -121,9 +120,11 @@ def logits_grad_rows(
     )  # fmt: skip
 
 
-def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor) -> torch.Tensor:
+def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor | None) -> torch.Tensor:
     """For each of the first n rows, which active row goes there: an active row stays, an inactive one is a hole."""
-    active = (coef != 0) | (coef_entropy != 0)
+    active = coef != 0
+    if coef_entropy is not None:
+        active |= coef_entropy != 0
     n = int(active.sum())
     source = torch.arange(n)
     source[~active[:n]] = n + active[n:].nonzero()[:, 0]
@@ -140,9 +141,7 @@ class GradSum:
         weight_dtype = head.weight.dtype
         once = weight_dtype == torch.bfloat16 and chunks == 1 and rows <= _MAX_HALF_ROWS
         self.dhidden = torch.zeros_like(head.hidden, memory_format=torch.contiguous_format) if needs.dhidden else None
-        self.dweight = (
-            torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
-        )
+        self.dweight = torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
         self.dbias = torch.zeros(vocab, dtype=dtype) if needs.dbias else None
         self.started = False  # dweight is written, not added to, by the first chunk that has an active row
 

@@ -1,0 +1,37 @@
+"""Typed signature of the C++ extension. Input arrays may have any strides; what comes back is contiguous."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# rewards [S] or [S, M], float32 or float64; group_id [S], int32 or int64; weights [M], float64.
+# Returns advantages [S], count [n] int64, mean [n] and variance [n]; floats in the dtype of rewards.
+def group_advantages(
+    rewards: NDArray[Any],
+    group_id: NDArray[Any],
+    num_groups: int,
+    weights: NDArray[np.float64] | None,
+    normalize: str,
+    eps: float,
+    normalize_then_sum: bool,
+    scale_by_batch_std: bool,
+    threads: int,
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any], NDArray[Any]]: ...
+
+# c (+)= a @ b for 2-D arrays of any strides (c: contiguous rows). Half precision comes as int16 with its dtype's name.
+def gemm(
+    a: NDArray[Any],
+    a_dtype: str,
+    b: NDArray[Any],
+    b_dtype: str,
+    c: NDArray[Any],
+    c_dtype: str,
+    accumulate: bool,
+    threads: int,
+) -> None: ...
+
+# logits_stats_{float32,float64,bfloat16,float16}(logits [R, V], labels [R] int64, inv_temperature, softcap (0 = none),
+# logprobs [R], lse [R], entropy [R] (written), threads), and logits_grad_* with dlogits, source and target before labels,
+# coef and coef_entropy after entropy: see csrc/logits.h.
+def __getattr__(name: str) -> Any: ...
