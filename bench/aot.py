@@ -97,10 +97,7 @@ def compile_all(variants: Iterable[str], archs: Iterable[str] = tuple(TARGETS), 
 def format_table(rows: list[Row]) -> str:
     """The printed table, one line a row."""
     head = ("kernel", "variant", "target", "registers", "spills", "shared", "bytes", "")
-    cells = [
-        (r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.error)
-        for r in rows
-    ]
+    cells = [(r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.error) for r in rows]
     width = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     lines = []
     for line in [head, *cells]:

@@ -41,9 +41,7 @@ class Launch:
         kwargs = {**self.kwargs, "debug": False}
         bind = create_function_from_signature(self.kernel.signature, self.kernel.params, backend)
         bound, self.specialization, options = bind(*self.args, **kwargs)
-        options, signature, constants, attrs = self.kernel._pack_args(
-            backend, kwargs, bound, self.specialization, options
-        )
+        options, signature, constants, attrs = self.kernel._pack_args(backend, kwargs, bound, self.specialization, options)
         self.source = ASTSource(self.kernel, signature, constants, attrs)
         self.options = vars(options)
 

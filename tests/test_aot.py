@@ -89,9 +89,7 @@ def launch_all(r: int, temperature: float, softcap: float | None) -> list[str]:
     labels, row = meta(r, dtype=torch.int64), meta(r)
     with record_launches("sm_90") as launches:
         logits_kernels.logits_stats_fwd(logits, labels, temperature=temperature, softcap=softcap)
-        logits_kernels.logits_bwd(
-            logits, labels, row, row, row, row, row, logits, temperature=temperature, softcap=softcap
-        )
+        logits_kernels.logits_bwd(logits, labels, row, row, row, row, row, logits, temperature=temperature, softcap=softcap)
         rows, count = row_kernels.compact_rows(meta(r, dtype=torch.bool))
         gemm_kernels.head_logits_fwd(hidden, weight, None, logits)
         gemm_kernels.head_dhidden_bwd(logits, weight, rows, count, hidden)

@@ -78,9 +78,7 @@ def test_relative_error_is_a_few_ulp(name: str) -> None:
         allowed += np.abs(x)
     error = np.abs(got - want) / np.maximum(np.abs(want), np.finfo(np.float32).tiny) / ULP
     worst = int(np.argmax(error / allowed))
-    assert error[worst] <= allowed[worst], (
-        f"x = {x[worst]}: got {got[worst]}, want {want[worst]}, {error[worst]:.1f} ulp"
-    )
+    assert error[worst] <= allowed[worst], f"x = {x[worst]}: got {got[worst]}, want {want[worst]}, {error[worst]:.1f} ulp"
 
 
 @pytest.mark.parametrize(
