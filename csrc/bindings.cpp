@@ -145,20 +145,31 @@ MatrixView matrix(const char* name, const py::array& array, const std::string& d
           array.strides(1) / size};
 }
 
+void check_writeable(const char* name, const py::array& array) {
+  if (!array.writeable()) throw py::value_error(std::string(name) + ": expected a writeable array");
+}
+
+void check_threads(int threads) {
+  if (threads < 1) throw py::value_error("threads: expected a number >= 1, got " + std::to_string(threads));
+}
+
 void bind_gemm(py::module_& m) {
   m.def(
       "gemm",
       [](const py::array& a, const std::string& a_dtype, const py::array& b, const std::string& b_dtype,
-         const py::array& c, const std::string& c_dtype, bool accumulate, bool bf16_products, int threads) {
+         const py::array& c, const std::string& c_dtype, bool accumulate, int threads, bool bf16_products) {
         const MatrixView va = matrix("a", a, a_dtype), vb = matrix("b", b, b_dtype), vc = matrix("c", c, c_dtype);
         if (va.cols != vb.rows || va.rows != vc.rows || vb.cols != vc.cols)
           throw py::value_error("gemm: the shapes of a, b and c do not fit");
-        if (vc.col_stride != 1 && vc.cols > 1) throw py::value_error("c: expected contiguous rows");
+        if (vc.col_stride != 1 && vc.rows > 0 && vc.cols > 1) throw py::value_error("c: expected contiguous rows");
+        if (vc.dtype == DType::kFloat16) throw py::type_error("c: expected float32 or bfloat16, got float16");
+        check_writeable("c", c);
+        check_threads(threads);
         py::gil_scoped_release release;
         gemm(va, vb, vc, accumulate, bf16_products, threads);
       },
       py::arg("a"), py::arg("a_dtype"), py::arg("b"), py::arg("b_dtype"), py::arg("c"), py::arg("c_dtype"),
-      py::arg("accumulate"), py::arg("bf16_products"), py::arg("threads"));
+      py::arg("accumulate"), py::arg("threads"), py::arg("bf16_products") = false);
   m.def("has_bf16_products", &has_bf16_products);
   m.def("bf16_products_pay", &bf16_products_pay);
   m.def(
@@ -179,12 +190,22 @@ const S* vector(const char* name, const Vector<S>& array, py::ssize_t size) {
   return array.data();
 }
 
+// Ids that are used as addresses: each in [0, size), or, for labels, kIgnoreLabel.
+const int64_t* indices(const char* name, const Vector<int64_t>& array, py::ssize_t count, int64_t size, bool labels) {
+  const int64_t* ids = vector(name, array, count);
+  for (py::ssize_t i = 0; i < count; ++i)
+    if ((ids[i] < 0 || ids[i] >= size) && !(labels && ids[i] == kIgnoreLabel))
+      throw py::value_error(std::string(name) + ": expected values in [0, " + std::to_string(size) + "), got " +
+                            std::to_string(ids[i]) + " at index " + std::to_string(i));
+  return ids;
+}
+
 // Rows of a 2-D array whose last dimension is contiguous.
 template <class T>
 T* rows(const char* name, const py::array& array) {
   if (array.ndim() != 2) throw py::value_error(std::string(name) + ": expected 2 dimensions");
   if (array.itemsize() != sizeof(T)) throw py::type_error(std::string(name) + ": element size does not fit the dtype");
-  if (array.strides(1) != sizeof(T) && array.shape(1) > 1)
+  if (array.strides(1) != sizeof(T) && array.shape(0) > 0 && array.shape(1) > 1)
     throw py::value_error(std::string(name) + ": expected contiguous rows");
   return static_cast<T*>(const_cast<void*>(array.data()));
 }
@@ -194,7 +215,8 @@ void stats(const py::array& logits, const Vector<int64_t>& labels, double inv_te
            Vector<S>& logprobs, Vector<S>& lse, Vector<S>& entropy, int threads) {
   const T* x = rows<T>("logits", logits);
   const py::ssize_t n = logits.shape(0);
-  const int64_t* y = vector("labels", labels, n);
+  const int64_t* y = indices("labels", labels, n, logits.shape(1), true);
+  check_threads(threads);
   vector("logprobs", logprobs, n), vector("lse", lse, n), vector("entropy", entropy, n);
   S *out = logprobs.mutable_data(), *out_lse = lse.mutable_data(), *out_entropy = entropy.mutable_data();
   const int64_t stride = logits.strides(0) / static_cast<py::ssize_t>(sizeof(T)), vocab = logits.shape(1);
@@ -210,8 +232,12 @@ void grad(const py::array& logits, const py::array& dlogits, const Vector<int64_
   const T* x = rows<T>("logits", logits);
   T* dx = rows<T>("dlogits", dlogits);
   const py::ssize_t n = logits.shape(0), count = source.shape(0), size = sizeof(T);
-  const int64_t *from = vector("source", source, count), *to = vector("target", target, count);
-  const int64_t* y = vector("labels", labels, n);
+  if (dlogits.shape(1) != logits.shape(1)) throw py::value_error("dlogits: expected as many columns as logits");
+  const int64_t* from = indices("source", source, count, n, false);
+  const int64_t* to = indices("target", target, count, dlogits.shape(0), false);
+  const int64_t* y = indices("labels", labels, n, logits.shape(1), true);
+  check_writeable("dlogits", dlogits);
+  check_threads(threads);
   const S *lp = vector("logprobs", logprobs, n), *z = vector("lse", lse, n), *h = vector("entropy", entropy, n);
   const S *c = vector("coef", coef, n), *ce = vector("coef_entropy", coef_entropy, n);
   const int64_t stride = logits.strides(0) / size, out_stride = dlogits.strides(0) / size, vocab = logits.shape(1);

@@ -24,7 +24,10 @@ struct Transform {
         inv_softcap(t.softcap > 0 ? static_cast<S>(1.0 / t.softcap) : S(0)),
         capped(t.softcap > 0) {}
   HIMA_INLINE Vec value(Vec x) const {
-    return (capped ? tanh_vec<Vec>(x * inv_softcap) * softcap : x) * inv_temperature;
+    if (!capped) return x * inv_temperature;
+    const S infinity = std::numeric_limits<S>::infinity();
+    // An overflowed logit stays +inf, so that it shows in the result.
+    return (x == infinity ? x : tanh_vec<Vec>(x * inv_softcap) * softcap) * inv_temperature;
   }
 };
 
@@ -75,14 +78,16 @@ HIMA_INLINE void stats_row(const T* x, int64_t vocab, int64_t label, const Trans
   }
   const double label_z = static_cast<double>(transform.value(broadcast<Vec>(to_float(x[label])))[0]);
   const double lse_others = static_cast<double>(shift) + std::log(sum);
-  const double d = lse_others - label_z;  // -logit of the label's probability
+  // -logit of the label's probability; an overflowed label shows as NaN, as it does among the others (inf - inf).
+  const double d = label_z == infinity ? std::numeric_limits<double>::quiet_NaN() : lse_others - label_z;
   const double softplus = d > 0 ? d + std::log1p(std::exp(-d)) : std::log1p(std::exp(d));   // -log p
   const double log_rest = d > 0 ? -std::log1p(std::exp(-d)) : d - std::log1p(std::exp(d));  // log(1 - p)
   const double p = std::exp(-softplus), rest = std::exp(log_rest);
   // H = H(label or not) + P(not) H(which of the others): no term cancels another.
   double h = p > 0 ? p * softplus : 0.0;
   if (rest > 0) h += rest * (std::log(sum) - weighted / sum - log_rest);
-  const double total = std::isnan(d) ? d : label_z + (d == -infinity ? 0.0 : softplus);
+  // Added to the larger of the two: a masked label (-inf) leaves lse_others, a label alone leaves label_z.
+  const double total = d > 0 ? lse_others + std::log1p(std::exp(-d)) : label_z + std::log1p(std::exp(d));
   *logprob = static_cast<S>(-softplus);
   *lse = static_cast<S>(total);
   *entropy = static_cast<S>(std::isnan(d) ? d : h);
@@ -105,8 +110,9 @@ HIMA_INLINE void grad_row(const T* x, T* out, int64_t vocab, int64_t label, cons
     return (S(1) - t * t) * transform.inv_temperature;
   };
   const S rest = static_cast<S>(-std::expm1(static_cast<double>(logprob)));  // 1 - p, not formed by a subtraction
+  const S finite_logprob = logprob < S(-100) ? S(-100) : logprob;            // 0 * -inf would be NaN
   const S label_grad =
-      (coef * rest - coef_entropy * std::exp(logprob) * (logprob + entropy)) * slope(broadcast<Vec>(label_x))[0];
+      (coef * rest - coef_entropy * std::exp(logprob) * (finite_logprob + entropy)) * slope(broadcast<Vec>(label_x))[0];
   const auto grad = [&](Vec v) {
     const Vec log_p = transform.value(v) - lse;
     const Vec p = exp_vec<Vec>(log_p);

@@ -28,8 +28,8 @@ def gemm(
     c: NDArray[Any],
     c_dtype: str,
     accumulate: bool,
-    bf16_products: bool,
     threads: int,
+    bf16_products: bool = False,
 ) -> None: ...
 def has_bf16_products() -> bool: ...
 def bf16_products_pay() -> bool: ...
