@@ -49,8 +49,9 @@ def _vespo_phi(
         log_w = log_w + importance.log().clamp(math.log(1e-8), 20.0).sum()
     log_w = log_w.clamp(math.log(1e-8), 20.0)
     positive = advantages >= 0
-    k = torch.where(positive, o.vespo_k_pos, o.vespo_k_neg)
-    lam = torch.where(positive, o.vespo_lambda_pos, o.vespo_lambda_neg).clamp(min=1e-4)
+    # torch.where of two numbers is fp32, and fp32 [n] times fp64 [] would be fp32.
+    k = torch.where(positive, o.vespo_k_pos, o.vespo_k_neg).to(log_w.dtype)
+    lam = torch.where(positive, o.vespo_lambda_pos, o.vespo_lambda_neg).clamp(min=1e-4).to(log_w.dtype)
     return torch.exp(lam + k * log_w - lam * log_w.exp())
 
 
