@@ -12,7 +12,7 @@ import torch
 from bench import opponents
 from bench.batches import PackedBatch, make_batch
 from bench.measure import peak_of
-from bench.shapes import BY_NAME, SMOKE, Shape
+from bench.shapes import BY_NAME, Shape
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
 from himakernels.testing import assert_gate
 
@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 @dataclass(frozen=True)
 class Contender:
-    """A loss on a packed batch. `slow` ones run once; `needs` is the package to look for; `compiles` anew per shape."""
+    """A loss on a packed batch. `needs` is the package to look for; `slow` ones run once; `compiles` anew per vocabulary."""
 
     loss: opponents.Loss
     needs: str | None = None
@@ -41,7 +41,7 @@ LINEAR = {
     "TRL chunked": Contender(partial(opponents.trl_loss, chunked=True), "trl", slow=True),
     "Liger fused linear": Contender(opponents.liger_fused_loss, "liger_kernel", slow=True),
     "Liger fused linear, compiled": Contender(
-        partial(opponents.liger_fused_loss, compiled=True), "liger_kernel", slow=True, compiles=True
+        partial(opponents.liger_fused_loss, compiled=True), "liger_kernel", slow=True
     ),
     "F.linear_cross_entropy": Contender(opponents.linear_cross_entropy_loss),
     "F.linear_cross_entropy, chunked": Contender(partial(opponents.linear_cross_entropy_loss, chunked=True)),
@@ -102,6 +102,14 @@ def step(loss: opponents.Loss, batch: PackedBatch) -> Callable[[], torch.Tensor]
     return run
 
 
+def warm_up(contender: Contender, batch: PackedBatch, dtype: torch.dtype, form: str) -> Callable[[], torch.Tensor]:
+    """A step that loads, and compiles, what a step on `batch` will need, but is cheap where that is possible."""
+    if contender.compiles:
+        return step(contender.loss, batch)
+    tiny = Shape("warm-up", len(batch.labels), 16, 512, len(batch.agent_id))
+    return step(contender.loss, batch_for(tiny, dtype, form))
+
+
 def forward_only(loss: opponents.Loss, batch: PackedBatch) -> Callable[[], torch.Tensor]:
     def run() -> torch.Tensor:
         with torch.no_grad():
@@ -146,9 +154,7 @@ def main() -> None:
     contender = FORMS[args.form][args.contender]
     dtype = DTYPES[args.dtype]
     batch = batch_for(BY_NAME[args.shape], dtype, args.form)
-    # What compiles for each shape must have compiled before memory is looked at.
-    warm = batch if contender.compiles else batch_for(SMOKE, dtype, args.form)
-    peak = peak_of(step(contender.loss, batch), step(contender.loss, warm))
+    peak = peak_of(step(contender.loss, batch), warm_up(contender, batch, dtype, args.form))
     print(json.dumps({"peak": peak, "outputs": output_bytes(batch)}))
 
 

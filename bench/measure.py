@@ -52,9 +52,9 @@ def seconds_of(call: Callable[[], object]) -> float:
 def time_in_turns(
     calls: dict[str, Callable[[], object]], rounds: int, slow: frozenset[str] = frozenset()
 ) -> dict[str, Timing]:
-    """Every call once to warm up, then `rounds` rounds in which each runs once; the order moves by one each round.
+    """`rounds` rounds in which each call runs once, in an order that moves by one each round.
 
-    Calls named in `slow` are not warmed up for long and take part in the first round only.
+    Before them each call runs once unmeasured. Calls named in `slow` run in the first round only; the caller warms them.
     """
     for name, call in calls.items():
         if name not in slow:

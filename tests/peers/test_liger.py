@@ -6,6 +6,7 @@ Where Liger and TRL differ from each other, ours is TRL's:
 - luspo. TRL sums each sample's tokens and averages over samples. Liger multiplies every token by its sample's length and
   averages over the padded [B, L]. With sequence ratios `LigerFusedLinearGRPOLoss` means the same as TRL; with token ratios
   it does so only without padding, and `triton_grpo_loss` always divides by L (equal where every sample has L tokens).
+  Its backward moreover gives token l of sample b the factor of sample b + l, beyond the last sample what lies in memory.
 """
 
 import inspect
@@ -127,11 +128,14 @@ def test_luspo_is_trl_where_liger_differs(
     theirs = triton_results[0]["luspo"][1][0]
     assert (theirs - dlogits).abs().max() > 0.1 * dlogits.abs().max()
 
-    # Without padding all four agree.
+    # Without padding the losses agree, and the gradients where Liger's Triton backward reads inside its factors.
     ours = loss_and_grads(our_loss, even, luspo, temperature=TEMPERATURE)
     assert_same(ours, loss_and_grads(liger_fused_loss, even, luspo, temperature=TEMPERATURE), FP32)
-    from_logits = loss_and_grads(our_loss, even.from_logits(), luspo, temperature=TEMPERATURE)
-    assert_same(from_logits, triton_results[0]["luspo, even"], FP32)
+    value, (dlogits,) = loss_and_grads(our_loss, even.from_logits(), luspo, temperature=TEMPERATURE)
+    their_value, (theirs,) = triton_results[0]["luspo, even"]
+    assert_near(value, their_value, FP32, floor=1.0)
+    inside = even.sample_id + 3 < 16
+    assert_near(dlogits[inside], theirs[inside], FP32)
 
 
 def test_defect_nan_where_the_clipped_gradient_is_zero(triton_results: tuple[dict, Results]) -> None:
