@@ -1,0 +1,132 @@
+// Short vectors in the compiler's own vector types, and exp and tanh over them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "half.h"
+
+namespace himakernels {
+
+#define HIMA_INLINE inline __attribute__((always_inline))
+
+typedef float Vec4 __attribute__((vector_size(16)));
+typedef float Vec8 __attribute__((vector_size(32)));
+typedef float Vec16 __attribute__((vector_size(64)));
+typedef double VecDouble __attribute__((vector_size(16)));
+
+template <class Vec>
+struct VecTraits;
+template <>
+struct VecTraits<Vec4> {
+  typedef float Scalar;
+  typedef int32_t Int __attribute__((vector_size(16)));
+};
+template <>
+struct VecTraits<Vec8> {
+  typedef float Scalar;
+  typedef int32_t Int __attribute__((vector_size(32)));
+};
+template <>
+struct VecTraits<Vec16> {
+  typedef float Scalar;
+  typedef int32_t Int __attribute__((vector_size(64)));
+};
+template <>
+struct VecTraits<VecDouble> {
+  typedef double Scalar;
+  typedef int64_t Int __attribute__((vector_size(16)));
+};
+template <class Vec>
+constexpr int kLanes = sizeof(Vec) / sizeof(typename VecTraits<Vec>::Scalar);
+
+template <class Vec, class S>
+HIMA_INLINE Vec broadcast(S value) {
+  return Vec{} + static_cast<typename VecTraits<Vec>::Scalar>(value);
+}
+
+template <class Vec, class T>
+HIMA_INLINE Vec load_vec(const T* p) {
+  Vec v;
+  for (int i = 0; i < kLanes<Vec>; ++i) v[i] = to_float(p[i]);
+  return v;
+}
+template <class Vec>
+HIMA_INLINE Vec load_vec(const typename VecTraits<Vec>::Scalar* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class Vec>
+HIMA_INLINE Vec load_vec(const BFloat16* p) {
+  typedef typename VecTraits<Vec>::Int Int;
+  typedef uint16_t Short __attribute__((vector_size(sizeof(Vec) / 2)));
+  Short bits;
+  std::memcpy(&bits, p, sizeof bits);
+  const Int wide = __builtin_convertvector(bits, Int) << 16;
+  Vec v;
+  std::memcpy(&v, &wide, sizeof v);
+  return v;
+}
+
+template <class Vec>
+HIMA_INLINE typename VecTraits<Vec>::Scalar reduce_add(Vec v) {
+  typename VecTraits<Vec>::Scalar s = 0;
+  for (int i = 0; i < kLanes<Vec>; ++i) s += v[i];
+  return s;
+}
+template <class Vec>
+HIMA_INLINE typename VecTraits<Vec>::Scalar reduce_max(Vec v) {
+  typename VecTraits<Vec>::Scalar m = v[0];
+  for (int i = 1; i < kLanes<Vec>; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+// exp(x) to about 1 ulp for x <= 88; 0 below -87.3 and at -inf; NaN stays NaN.
+template <class Vec>
+HIMA_INLINE Vec exp_vec(Vec x) {
+  typedef typename VecTraits<Vec>::Int Int;
+  const Vec shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: the integer lands in the low bits
+  const Vec n = shifted - 12582912.0f;
+  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  Int bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << 23) + 0x3f800000;
+  Vec scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < -87.3f ? Vec{} : p * scale;
+}
+template <>
+HIMA_INLINE VecDouble exp_vec(VecDouble x) {
+  for (int i = 0; i < kLanes<VecDouble>; ++i) x[i] = std::exp(x[i]);
+  return x;
+}
+
+// tanh(x): an odd polynomial near zero, where (1 - e) would cancel; (1 - e) / (1 + e) with e = exp(-2 |x|) elsewhere.
+template <class Vec>
+HIMA_INLINE Vec tanh_vec(Vec x) {
+  const Vec z = x * x;
+  Vec p = z * -5.70498872745e-3f + 2.06390887954e-2f;
+  p = p * z + -5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z + -3.33332819422e-1f;
+  const Vec near = p * z * x + x;
+  const Vec magnitude = x < 0.0f ? -x : x;
+  const Vec e = exp_vec(magnitude * -2.0f);
+  const Vec far = (1.0f - e) / (1.0f + e);
+  return magnitude < 0.625f ? near : (x < 0.0f ? -far : far);
+}
+template <>
+HIMA_INLINE VecDouble tanh_vec(VecDouble x) {
+  for (int i = 0; i < kLanes<VecDouble>; ++i) x[i] = std::tanh(x[i]);
+  return x;
+}
+
+}  // namespace himakernels

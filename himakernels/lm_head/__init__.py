@@ -1,0 +1,1 @@
+"""The language-model head: hidden states -> log-probabilities and gradients, with one chunk of logits at a time."""

@@ -1,0 +1,177 @@
+"""The CPU route of the LM head: products and row work in C++, fp32 sums throughout.
+
+bf16 and fp16 operands are widened while they are packed, so logits and dlogits of a chunk are fp32: the result is nearer to
+the truth than same-dtype eager torch, and on CPUs without matrix units no slower (measured: docs/log.md). fp64 is for
+gradcheck: there the products are torch's.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from himakernels import _core
+from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
+
+_CHUNK_BYTES = 320 << 20  # of fp32 logits: 512 rows at V = 151,936
+_MAX_HALF_ROWS = 1024  # up to here dweight is summed in one block of the product and rounded once, straight to bf16
+
+Array = npt.NDArray[np.generic]
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    """The tensor's memory as numpy sees it: half precision as int16."""
+    tensor = tensor.detach()
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    array: Array = (tensor.view(torch.int16) if half else tensor).numpy()
+    return array
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: bool = False) -> None:
+    """out (+)= a @ b, with the bits of a row of `out` independent of the other rows and of the number of threads."""
+    if out.dtype == torch.float64:
+        out.addmm_(a.double(), b.double(), beta=1 if accumulate else 0)
+        return
+    names = [_name(t.dtype) for t in (a, b, out)]
+    _core.gemm(
+        _array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads()
+    )
+
+
+def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """fp32, or fp64 for fp64."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def chunk_rows(head: Head) -> int:
+    """How many rows of logits are in memory at a time."""
+    itemsize = accumulator_dtype(head.hidden).itemsize
+    return max(16, _CHUNK_BYTES // (itemsize * max(1, head.weight.shape[0])) // 16 * 16)
+
+
+def empty_logits(head: Head, rows: int) -> torch.Tensor:
+    """Memory for the logits of `rows` rows."""
+    return torch.empty(rows, head.weight.shape[0], dtype=accumulator_dtype(head.hidden))
+
+
+def head_logits(head: Head, out: torch.Tensor) -> torch.Tensor:
+    """hidden @ weight.T + bias, written to the first rows of `out`."""
+    out = out[: head.hidden.shape[0]]
+    gemm(head.hidden, head.weight.t(), out)
+    if head.bias is not None:
+        out += head.bias
+    return out
+
+
+def logits_stats(logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float | None) -> RowStats:
+    """Log-probability, log-sum-exp and entropy of each row."""
+    dtype = accumulator_dtype(logits)
+    stats = RowStats(*(torch.empty(logits.shape[0], dtype=dtype) for _ in range(3)))
+    run = getattr(_core, f"logits_stats_{_name(logits.dtype)}")
+    arrays = [_array(t) for t in stats]
+    run(_array(logits), _array(labels), 1 / temperature, softcap or 0.0, *arrays, threads=torch.get_num_threads())
+    return stats
+
+
+def logits_grad(
+    logits: torch.Tensor,
+    dlogits: torch.Tensor,
+    labels: torch.Tensor,
+    stats: RowStats,
+    coef: torch.Tensor,
+    coef_entropy: torch.Tensor,
+    temperature: float,
+    softcap: float | None,
+    *,
+    source: torch.Tensor,
+    target: torch.Tensor,
+) -> None:
+    """Writes row target[i] of `dlogits` from row source[i] of `logits` (the same memory is allowed)."""
+    run = getattr(_core, f"logits_grad_{_name(logits.dtype)}")
+    run(
+        _array(logits),
+        _array(dlogits),
+        _array(source),
+        _array(target),
+        _array(labels),
+        1 / temperature,
+        softcap or 0.0,
+        *(_array(t) for t in (*stats, coef, coef_entropy)),
+        threads=torch.get_num_threads(),
+    )
+
+
+def logits_grad_rows(
+    logits: torch.Tensor,
+    dlogits: torch.Tensor,
+    labels: torch.Tensor,
+    stats: RowStats,
+    coef: torch.Tensor,
+    coef_entropy: torch.Tensor,
+    temperature: float,
+    softcap: float | None,
+) -> None:
+    """Every row of `dlogits` from its row of `logits` (the same memory is allowed); zeros where both coefficients are."""
+    every = torch.arange(logits.shape[0])
+    logits_grad(
+        logits, dlogits, labels, stats, coef, coef_entropy, temperature, softcap, source=every, target=every
+    )  # fmt: skip
+
+
+def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor) -> torch.Tensor:
+    """For each of the first n rows, which active row goes there: an active row stays, an inactive one is a hole."""
+    active = (coef != 0) | (coef_entropy != 0)
+    n = int(active.sum())
+    source = torch.arange(n)
+    source[~active[:n]] = n + active[n:].nonzero()[:, 0]
+    return source
+
+
+class GradSum:
+    """Adds up the gradients of a head over chunks; rows whose coefficients are exactly zero never enter a product."""
+
+    def __init__(self, head: Head, needs: Needs, chunks: int) -> None:
+        self.head, self.needs = head, needs
+        rows, (vocab, _) = head.hidden.shape[0], head.weight.shape
+        dtype = accumulator_dtype(head.hidden)
+        weight_dtype = head.weight.dtype
+        once = weight_dtype == torch.bfloat16 and chunks == 1 and rows <= _MAX_HALF_ROWS
+        self.dhidden = torch.zeros_like(head.hidden, memory_format=torch.contiguous_format) if needs.dhidden else None
+        self.dweight = (
+            torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
+        )
+        self.dbias = torch.zeros(vocab, dtype=dtype) if needs.dbias else None
+        self.started = False  # dweight is written, not added to, by the first chunk that has an active row
+
+    def add(self, begin: int, logits: torch.Tensor, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor) -> None:
+        """Adds rows [begin, begin + len(logits)); `logits` is overwritten."""
+        head = self.head.rows(begin, begin + logits.shape[0])
+        source = _active_rows(coef, coef_entropy)
+        n = len(source)
+        if n == 0:
+            return
+        logits_grad(
+            logits, logits, head.labels, stats, coef, coef_entropy, head.temperature, head.softcap,
+            source=source, target=torch.arange(n),
+        )  # fmt: skip
+        dlogits, all_active = logits[:n], n == logits.shape[0]
+        if self.dhidden is not None:
+            out = torch.empty(n, head.hidden.shape[1], dtype=logits.dtype)
+            gemm(dlogits, head.weight, out)
+            self.dhidden[begin + source] = out.to(self.dhidden.dtype)
+        if self.dweight is not None:
+            gemm(dlogits.t(), head.hidden if all_active else head.hidden[source], self.dweight, accumulate=self.started)
+            self.started = True
+        if self.dbias is not None:
+            self.dbias += dlogits.sum(0)
+
+    def finish(self) -> HeadGrads:
+        """The sums, each in the dtype of what it belongs to."""
+        if self.dweight is not None and not self.started:
+            self.dweight.zero_()
+        dweight = None if self.dweight is None else self.dweight.to(self.head.weight.dtype)
+        dbias = None if self.dbias is None or self.head.bias is None else self.dbias.to(self.head.bias.dtype)
+        return HeadGrads(self.dhidden, dweight, dbias)

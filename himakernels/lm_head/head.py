@@ -1,0 +1,84 @@
+"""The loops over chunks of rows, the same for every route."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import torch
+
+from himakernels.backend import use_triton
+from himakernels.lm_head import cpu
+from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
+
+# From rows [begin, end) and their statistics to the derivatives of the loss by logprobs and by entropy.
+RowPolicy = Callable[[int, int, RowStats], tuple[torch.Tensor, torch.Tensor]]
+
+
+def route(tensor: torch.Tensor) -> ModuleType:
+    """The module that does the work for this tensor."""
+    if use_triton(tensor):
+        from himakernels.lm_head import triton_route
+
+        return triton_route
+    return cpu
+
+
+def _chunks(head: Head) -> list[tuple[int, int]]:
+    """Equal chunks of rows: [begin, end) of each."""
+    rows = head.hidden.shape[0]
+    count = -(-rows // route(head.hidden).chunk_rows(head))
+    return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+
+
+def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, int, torch.Tensor]]:
+    r = route(head.hidden)
+    memory = r.empty_logits(head, max((end - begin for begin, end in chunks), default=0))
+    for begin, end in chunks:
+        yield begin, end, r.head_logits(head.rows(begin, end), memory)
+
+
+def head_stats(head: Head) -> RowStats:
+    """Forward only: one product."""
+    r = route(head.hidden)
+    out = RowStats(*(torch.empty(head.hidden.shape[0], dtype=cpu.accumulator_dtype(head.hidden), device=head.hidden.device) for _ in range(3)))
+    for begin, end, logits in _logits(head, _chunks(head)):
+        stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
+        for whole, part in zip(out, stats, strict=True):
+            whole[begin:end] = part
+    return out
+
+
+def head_backward(head: Head, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor, needs: Needs) -> HeadGrads:
+    """The gradients for given derivatives of the loss by each row's logprob and entropy: up to three products."""
+    chunks = _chunks(head)
+    grads = route(head.hidden).GradSum(head, needs, len(chunks))
+    if any(needs):
+        for begin, end, logits in _logits(head, chunks):
+            part = RowStats(*(s[begin:end] for s in stats))
+            grads.add(begin, logits, part, coef[begin:end], coef_entropy[begin:end])
+    return grads.finish()
+
+
+def head_fused(head: Head, policy: RowPolicy, needs: Needs, *, whole_samples: bool) -> tuple[RowStats, HeadGrads]:
+    """Forward and backward together: a row's coefficient is known as soon as its logprob is, so logits are formed once.
+
+    With `whole_samples` a coefficient needs other rows too; if the rows take more than one chunk, all statistics come
+    first and the logits are formed a second time (four products instead of three).
+    """
+    chunks = _chunks(head)
+    r = route(head.hidden)
+    if not any(needs) or (whole_samples and len(chunks) > 1):
+        stats = head_stats(head)
+        coef, coef_entropy = policy(0, head.hidden.shape[0], stats)
+        return stats, head_backward(head, stats, coef, coef_entropy, needs)
+    parts = []
+    grads = r.GradSum(head, needs, len(chunks))
+    for begin, end, logits in _logits(head, chunks):
+        stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
+        coef, coef_entropy = policy(begin, end, stats)
+        grads.add(begin, logits, stats, coef, coef_entropy)
+        parts.append(stats)
+    if not parts:
+        stats = head_stats(head)
+        policy(0, 0, stats)
+        return stats, grads.finish()
+    return RowStats(*(torch.cat(column) for column in zip(*parts, strict=True))), grads.finish()
