@@ -80,15 +80,20 @@ def batch() -> PackedBatch:
 @pytest.fixture(scope="module")
 def even() -> PackedBatch:
     """Samples of four tokens each: nothing is padded."""
-    return make_batch(Shape("even", 64, 32, 300, 16), ragged=False)
+    return make_batch(Shape("even", 64, 32, 64, 16), ragged=False)
 
 
 @pytest.fixture(scope="module")
-def triton_results(batch: PackedBatch, even: PackedBatch) -> tuple[dict[str, tuple], Results]:
+def small() -> PackedBatch:
+    """The interpreter is slow: 24 rows."""
+    return make_batch(Shape("small", 24, 16, 64, 8), shuffled=True, ignored=0.1).from_logits()
+
+
+@pytest.fixture(scope="module")
+def triton_results(small: PackedBatch, even: PackedBatch) -> tuple[dict[str, tuple], Results]:
     """Everything that is asked of the interpreter, in one process of it."""
-    logits = batch.from_logits()
-    cases = {name: Case(logits, CASES[name], TEMPERATURE) for name in TRITON}
-    cases["luspo"] = Case(logits, CASES["luspo"], TEMPERATURE)
+    cases = {name: Case(small, CASES[name], TEMPERATURE) for name in TRITON}
+    cases["luspo"] = Case(small, CASES["luspo"], TEMPERATURE)
     cases["luspo, even"] = Case(even.from_logits(), CASES["luspo"], TEMPERATURE)
     cases["overflow"] = Case(OVERFLOW.from_logits(), PolicyOptions())
     cases |= {f"confident {m}": Case(b.from_logits(), PolicyOptions()) for m, b in CONFIDENT.items()}
@@ -110,13 +115,13 @@ def test_fused_linear_compiled(batch: PackedBatch) -> None:
 
 
 @pytest.mark.parametrize("name", TRITON)
-def test_triton(batch: PackedBatch, triton_results: tuple[dict, Results], name: str) -> None:
-    ours = loss_and_grads(our_loss, batch.from_logits(), CASES[name], temperature=TEMPERATURE)
+def test_triton(small: PackedBatch, triton_results: tuple[dict, Results], name: str) -> None:
+    ours = loss_and_grads(our_loss, small, CASES[name], temperature=TEMPERATURE)
     assert_same(ours, triton_results[0][name], FP32)
 
 
 def test_luspo_is_trl_where_liger_differs(
-    batch: PackedBatch, even: PackedBatch, triton_results: tuple[dict, Results]
+    batch: PackedBatch, small: PackedBatch, even: PackedBatch, triton_results: tuple[dict, Results]
 ) -> None:
     pytest.importorskip("trl")
     luspo = CASES["luspo"]
@@ -124,7 +129,7 @@ def test_luspo_is_trl_where_liger_differs(
     assert_same(ours, loss_and_grads(trl_loss, batch, luspo, temperature=TEMPERATURE), FP32)
     dhidden = loss_and_grads(liger_fused_loss, batch, luspo, temperature=TEMPERATURE)[1][0]
     assert (dhidden - ours[1][0]).abs().max() > 0.1 * ours[1][0].abs().max()
-    dlogits = loss_and_grads(our_loss, batch.from_logits(), luspo, temperature=TEMPERATURE)[1][0]
+    dlogits = loss_and_grads(our_loss, small, luspo, temperature=TEMPERATURE)[1][0]
     theirs = triton_results[0]["luspo"][1][0]
     assert (theirs - dlogits).abs().max() > 0.1 * dlogits.abs().max()
 
@@ -168,14 +173,13 @@ def test_defect_gradient_of_a_confident_token(margin: float, triton_results: tup
     assert abs(dweight[7].item() / expected - 1) < 1e-4
 
 
-def test_defect_logits_destroyed_by_default(batch: PackedBatch, triton_results: tuple[dict, Results]) -> None:
+def test_defect_logits_destroyed_by_default(small: PackedBatch, triton_results: tuple[dict, Results]) -> None:
     """Liger's default writes the gradient over the model's logits. Ours does so only with inplace=True."""
-    given = batch.from_logits()
-    assert given.logits is not None
-    assert not torch.equal(triton_results[1].logits_after, given.logits)
-    before = given.logits.detach().clone()
-    loss_and_grads(our_loss, given, CASES["grpo"])
-    assert torch.equal(given.logits, before)
+    assert small.logits is not None
+    assert not torch.equal(triton_results[1].logits_after, small.logits)
+    before = small.logits.detach().clone()
+    loss_and_grads(our_loss, small, CASES["grpo"])
+    assert torch.equal(small.logits, before)
 
 
 def _constexprs(module: ModuleType) -> set[str]:

@@ -1,0 +1,152 @@
+"""One packed batch of five agents: our loss and gradients beside the fp64 reference, TRL and Liger. `make demo`."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from bench import opponents
+from bench.batches import PackedBatch, make_batch
+from bench.compare import table
+from bench.contenders import DTYPES, OPTIONS, Contender
+from bench.measure import MIB, device_name, peak_of, run_json, time_in_turns, version
+from bench.shapes import Shape
+from himakernels import vrgrpo_loss
+
+AGENTS = ("master", "search", "reviews", "orders", "support")
+SHAPE = Shape("demo", 1_500, 256, 32_000, 80)
+WARM_UP = Shape("demo-warm-up", 1_500, 16, 512, 80)
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
+
+def our_loss(batch: PackedBatch, options: opponents.PolicyOptions) -> torch.Tensor:
+    """All agents in one call."""
+    return opponents.our_loss(batch, options, agent_id=batch.agent_id, num_agents=len(AGENTS))
+
+
+def agent_by_agent(loss: opponents.Loss) -> opponents.Loss:
+    """The sum of a peer's losses, one call an agent."""
+
+    def total(batch: PackedBatch, options: opponents.PolicyOptions) -> torch.Tensor:
+        return torch.stack([loss(batch.of_agent(a), options) for a in range(len(AGENTS))]).sum()
+
+    return total
+
+
+def _peers() -> dict[str, Contender]:
+    return {
+        "himakernels": Contender(our_loss),
+        "TRL 1.16, chunked": Contender(agent_by_agent(partial(opponents.trl_loss, chunked=True)), "trl"),
+        "TRL 1.16, whole logits": Contender(agent_by_agent(opponents.trl_loss), "trl"),
+        "Liger 0.8.5, fused linear": Contender(agent_by_agent(opponents.liger_fused_loss), "liger_kernel"),
+    }
+
+
+def demo_batch(dtype: torch.dtype, shape: Shape = SHAPE) -> PackedBatch:
+    """Groups of 8 samples of different lengths; old log-probabilities are off-policy, so some tokens are clipped."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return make_batch(shape, dtype=dtype, device=device, agents=len(AGENTS))
+
+
+def _step(loss: opponents.Loss, batch: PackedBatch) -> Callable[[], object]:
+    return lambda: opponents.loss_and_grads(loss, batch, OPTIONS)
+
+
+@dataclass(frozen=True)
+class Line:
+    loss: float
+    error: float
+
+
+def judge(loss: opponents.Loss, batch: PackedBatch, truth: list[torch.Tensor]) -> Line:
+    """The loss, and the largest gradient error over the largest gradient, against fp64."""
+    value, grads = opponents.loss_and_grads(loss, batch, OPTIONS)
+    errors = [((g.double() - t).abs().max() / t.abs().max()).item() for g, t in zip(grads, truth, strict=True)]
+    return Line(value.item(), max(errors))
+
+
+def show(dtype: torch.dtype) -> None:
+    """The table of one dtype."""
+    batch = demo_batch(dtype)
+    truth, truth_grads = opponents.loss_and_grads(agent_by_agent(opponents.eager_loss), batch.to(torch.float64), OPTIONS)
+    peers = _peers()
+    installed = {name: p for name, p in peers.items() if p.installed}
+    timings = time_in_turns({name: _step(p.loss, batch) for name, p in installed.items()}, 2)
+    rows = [[NAMES[dtype], "loss", "gradient error", "time", "peak memory"]]
+    rows.append(["fp64 reference", f"{truth.item():.7f}", "", "", ""])
+    for name, peer in peers.items():
+        if name not in installed:
+            rows.append([name, "not installed", "", "", ""])
+            continue
+        line = judge(peer.loss, batch, truth_grads)
+        peak = run_json("bench.demo", "--peak", name, "--dtype", str(dtype).removeprefix("torch."))["peak"]
+        time = f"{timings[name].median * 1e3:,.0f} ms"
+        rows.append([name, f"{line.loss:.7f}", f"{line.error:.1e}", time, f"{peak / MIB:,.0f} MiB"])
+    print(table(rows))
+    print()
+
+
+def show_metrics() -> None:
+    """What the one call says of each agent."""
+    batch = demo_batch(torch.float32)
+    result = vrgrpo_loss(
+        batch.hidden,
+        batch.weight,
+        batch.labels,
+        sample_id=batch.sample_id,
+        rewards=batch.rewards,
+        group_id=batch.group_id,
+        agent_id=batch.agent_id,
+        num_agents=len(AGENTS),
+        old_logprobs=batch.old_logprobs,
+        clip_low=OPTIONS.clip_low,
+        clip_high=OPTIONS.clip_high,
+    )
+    metrics = result.metrics
+    rows = [["agent", "samples", "tokens", "with gradient", "clipped low", "clipped high", "ratio", "approx. KL", "entropy"]]
+    for a, agent in enumerate(AGENTS):
+        rows.append(
+            [
+                agent,
+                f"{metrics.num_samples[a].item():.0f}",
+                f"{metrics.num_tokens[a].item():.0f}",
+                f"{metrics.active_rows[a].item():.0f}",
+                f"{metrics.clip_frac_low[a].item():.1%}",
+                f"{metrics.clip_frac_high[a].item():.1%}",
+                f"{metrics.ratio_min[a].item():.2f} to {metrics.ratio_max[a].item():.2f}",
+                f"{metrics.approx_kl[a].item():.4f}",
+                f"{metrics.entropy[a].item():.2f}",
+            ]
+        )
+    print("Per agent, from the same call given rewards instead of advantages")
+    print("(groups whose rewards are all equal teach nothing and are left out):")
+    print(table(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peak", help="print the peak memory of one contender, in a process of its own")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    args = parser.parse_args()
+    if args.peak:
+        loss, dtype = _peers()[args.peak].loss, DTYPES[args.dtype]
+        print(json.dumps({"peak": peak_of(_step(loss, demo_batch(dtype)), _step(loss, demo_batch(dtype, WARM_UP)))}))
+        return
+    print(f"{device_name()}, {torch.get_num_threads()} threads, torch {version('torch')}")
+    print(
+        f"{SHAPE.rows:,} tokens of {SHAPE.samples} samples in groups of 8, {len(AGENTS)} agents; hidden size {SHAPE.hidden}, "
+        f"vocabulary {SHAPE.vocab:,}; grpo loss, forward + backward.\n"
+        "We take all agents in one call. The peers know no agents: they are called once an agent, results summed.\n"
+        "Gradient error: largest error over largest gradient, against fp64 on the same inputs.\n"
+        "Peak memory: beside the inputs, gradients included, in a process of its own.\n"
+    )
+    for dtype in (torch.float32, torch.bfloat16):
+        show(dtype)
+    show_metrics()
+
+
+if __name__ == "__main__":
+    main()
