@@ -1,17 +1,145 @@
-// The only file that knows pybind11: checks dtype, ndim and strides, releases the GIL, and calls the plain C++.
+// himakernels._core: the only file that knows Python. Checks what it is handed, releases the GIL, calls one function.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <string>
+#include <vector>
 
 #include "gemm.h"
+#include "group_advantages.h"
 #include "half.h"
 #include "logits.h"
 
 namespace py = pybind11;
 
-namespace himakernels {
 namespace {
+
+using himakernels::Column;
+
+[[noreturn]] void bad_type(const char* name, const char* expected, const py::array& got) {
+  throw py::type_error(std::string(name) + ": expected dtype " + expected + ", got " +
+                       std::string(py::str(got.dtype())));
+}
+
+template <class T>
+bool holds(const py::array& a) {
+  return py::isinstance<py::array_t<T>>(a);
+}
+
+void check_shape(const char* name, const py::array& a, const std::vector<int64_t>& expected) {
+  bool fits = a.ndim() == static_cast<int64_t>(expected.size());
+  for (size_t d = 0; fits && d < expected.size(); ++d) fits = a.shape(d) == expected[d];
+  if (fits) return;
+  std::string want, got;
+  for (int64_t n : expected) want += (want.empty() ? "" : ", ") + std::to_string(n);
+  for (py::ssize_t d = 0; d < a.ndim(); ++d) got += (d ? ", " : "") + std::to_string(a.shape(d));
+  throw py::value_error(std::string(name) + ": expected shape [" + want + "], got [" + got + "]");
+}
+
+// A contiguous, writable output of the given shape.
+template <class T>
+T* output(const char* name, const char* dtype, py::array& a, const std::vector<int64_t>& expected) {
+  if (!holds<T>(a)) bad_type(name, dtype, a);
+  check_shape(name, a, expected);
+  if (!(a.flags() & py::array::c_style)) throw py::value_error(std::string(name) + ": expected a contiguous array");
+  return static_cast<T*>(a.mutable_data());
+}
+
+template <class T>
+Column<T> column(const py::array& a, int64_t offset_bytes, py::ssize_t axis) {
+  const int64_t stride = a.strides(axis);
+  return {reinterpret_cast<const T*>(static_cast<const char*>(a.data()) + offset_bytes),
+          stride / static_cast<int64_t>(sizeof(T))};
+}
+
+// ---------------------------------------------------------------------------------------------- group_advantages
+
+himakernels::Normalize parse_normalize(const std::string& name) {
+  if (name == "std") return himakernels::Normalize::kStd;
+  if (name == "mean") return himakernels::Normalize::kMean;
+  if (name == "leave_one_out") return himakernels::Normalize::kLeaveOneOut;
+  if (name == "none") return himakernels::Normalize::kNone;
+  throw py::value_error("normalize: expected one of 'std', 'mean', 'leave_one_out', 'none', got '" + name + "'");
+}
+
+template <class Real, class Id>
+void run_group_advantages(const py::array& rewards, const py::array& group_id, const std::vector<double>& weights,
+                          int64_t groups, const himakernels::GroupAdvantagesOptions& options,
+                          const himakernels::GroupAdvantagesOutput<Real>& out) {
+  const int64_t samples = rewards.shape(0);
+  std::vector<Column<Real>> columns;
+  for (size_t m = 0; m < weights.size(); ++m) {
+    const int64_t offset = rewards.ndim() == 1 ? 0 : static_cast<int64_t>(m) * rewards.strides(1);
+    columns.push_back(column<Real>(rewards, offset, 0));
+  }
+  const Column<Id> ids = column<Id>(group_id, 0, 0);
+  py::gil_scoped_release release;
+  himakernels::group_advantages<Real, Id>(columns, weights, ids, samples, groups, options, out);
+}
+
+template <class Real>
+void group_advantages_as(const char* dtype, const py::array& rewards, const py::array& group_id,
+                         const std::vector<double>& weights, const himakernels::GroupAdvantagesOptions& options,
+                         py::array& advantages, py::array& count, py::array& mean, py::array& variance) {
+  const int64_t samples = rewards.shape(0);
+  const int64_t groups = count.ndim() == 1 ? count.shape(0) : 0;
+  himakernels::GroupAdvantagesOutput<Real> out{};
+  out.advantages = output<Real>("advantages", dtype, advantages, {samples});
+  out.count = output<int64_t>("count", "int64", count, {groups});
+  out.mean = output<Real>("mean", dtype, mean, {groups});
+  out.variance = output<Real>("variance", dtype, variance, {groups});
+  if (holds<int64_t>(group_id)) {
+    run_group_advantages<Real, int64_t>(rewards, group_id, weights, groups, options, out);
+  } else if (holds<int32_t>(group_id)) {
+    run_group_advantages<Real, int32_t>(rewards, group_id, weights, groups, options, out);
+  } else {
+    bad_type("group_id", "int32 or int64", group_id);
+  }
+}
+
+void group_advantages(const py::array& rewards, const py::array& group_id, const py::object& weights,
+                      const std::string& normalize, double eps, bool normalize_then_sum, bool scale_by_batch_std,
+                      int threads, py::array advantages, py::array count, py::array mean, py::array variance) {
+  if (rewards.ndim() != 1 && rewards.ndim() != 2) {
+    throw py::value_error("rewards: expected 1 or 2 dimensions, got " + std::to_string(rewards.ndim()));
+  }
+  const int64_t num_columns = rewards.ndim() == 1 ? 1 : rewards.shape(1);
+  check_shape("group_id", group_id, {rewards.shape(0)});
+  std::vector<double> weight(num_columns, 1.0);
+  if (!weights.is_none()) {
+    const py::array array = py::reinterpret_borrow<py::array>(weights);
+    if (!py::isinstance<py::array>(weights) || !holds<double>(array)) {
+      throw py::type_error("weights: expected a float64 array or None");
+    }
+    check_shape("weights", array, {num_columns});
+    const Column<double> w = column<double>(array, 0, 0);
+    for (int64_t m = 0; m < num_columns; ++m) weight[m] = w[m];
+  }
+  himakernels::GroupAdvantagesOptions options;
+  options.normalize = parse_normalize(normalize);
+  options.eps = eps;
+  options.normalize_then_sum = normalize_then_sum;
+  options.scale_by_batch_std = scale_by_batch_std;
+  options.threads = threads;
+  if (holds<float>(rewards)) {
+    group_advantages_as<float>("float32", rewards, group_id, weight, options, advantages, count, mean, variance);
+  } else if (holds<double>(rewards)) {
+    group_advantages_as<double>("float64", rewards, group_id, weight, options, advantages, count, mean, variance);
+  } else {
+    bad_type("rewards", "float32 or float64", rewards);
+  }
+}
+
+void bind_group_advantages(py::module_& m) {
+  m.def("group_advantages", &group_advantages, py::arg("rewards"), py::arg("group_id"), py::arg("weights"),
+        py::arg("normalize"), py::arg("eps"), py::arg("normalize_then_sum"), py::arg("scale_by_batch_std"),
+        py::arg("threads"), py::arg("advantages"), py::arg("count"), py::arg("mean"), py::arg("variance"),
+        "Writes the advantages [S] and each group's count, mean and variance [n] into the arrays that it is handed.");
+}
+
+using namespace himakernels;  // NOLINT: this file is the seam between the two worlds
+
+// ------------------------------------------------------------------------------------------------------- gemm
 
 // numpy has no bf16, so half-precision tensors come as int16 views with the name of what the bits mean.
 DType parse_dtype(const char* name, const py::array& array, const std::string& dtype) {
@@ -49,6 +177,9 @@ void bind_gemm(py::module_& m) {
       py::arg("a"), py::arg("a_dtype"), py::arg("b"), py::arg("b_dtype"), py::arg("c"), py::arg("c_dtype"),
       py::arg("accumulate"), py::arg("threads"));
 }
+
+// -------------------------------------------------------------------------------------------- logits_stats,
+// logits_grad
 
 template <class S>
 using Vector = py::array_t<S, py::array::c_style>;
@@ -133,11 +264,11 @@ struct Float16Name {
 };
 
 }  // namespace
-}  // namespace himakernels
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C++ CPU route of himakernels.";
-  himakernels::bind_gemm(m);
-  himakernels::bind_logits_for<float, himakernels::Float32Name, himakernels::BFloat16Name, himakernels::Float16Name>(m);
-  himakernels::bind_logits_for<double, himakernels::Float64Name>(m);
+  bind_group_advantages(m);
+  bind_gemm(m);
+  bind_logits_for<float, Float32Name, BFloat16Name, Float16Name>(m);
+  bind_logits_for<double, Float64Name>(m);
 }

@@ -1,1 +1,40 @@
 """himakernels: fused kernels for hierarchical multi-agent GRPO."""
+
+from himakernels.ops.group_advantages import GroupAdvantages, group_advantages, group_advantages_reference
+from himakernels.ops.select_groups import select_groups, select_groups_reference
+from himakernels.ops.token_cross_entropy import TokenCrossEntropy, token_cross_entropy, token_cross_entropy_reference
+from himakernels.ops.token_logprobs import (
+    TokenLogprobs,
+    token_logprobs,
+    token_logprobs_from_logits,
+    token_logprobs_reference,
+)
+from himakernels.ops.vrgrpo_loss import (
+    PolicyMetrics,
+    PolicyOptions,
+    VRGRPOLoss,
+    vrgrpo_loss,
+    vrgrpo_loss_from_logits,
+    vrgrpo_loss_reference,
+)
+
+__all__ = [
+    "GroupAdvantages",
+    "PolicyMetrics",
+    "PolicyOptions",
+    "TokenCrossEntropy",
+    "TokenLogprobs",
+    "VRGRPOLoss",
+    "group_advantages",
+    "group_advantages_reference",
+    "select_groups",
+    "select_groups_reference",
+    "token_cross_entropy",
+    "token_cross_entropy_reference",
+    "token_logprobs",
+    "token_logprobs_from_logits",
+    "token_logprobs_reference",
+    "vrgrpo_loss",
+    "vrgrpo_loss_from_logits",
+    "vrgrpo_loss_reference",
+]

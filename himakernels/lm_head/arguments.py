@@ -45,9 +45,7 @@ def check_logits(logits: torch.Tensor, labels: torch.Tensor, temperature: float,
     _check_rows(logits, logits.shape[1], labels, temperature, softcap)
 
 
-def _check_rows(
-    rows: torch.Tensor, vocab: int, labels: torch.Tensor, temperature: float, softcap: float | None
-) -> None:
+def _check_rows(rows: torch.Tensor, vocab: int, labels: torch.Tensor, temperature: float, softcap: float | None) -> None:
     if vocab == 0:
         raise ValueError("weight or logits: expected a vocabulary of at least one token, got 0")
     if rows.is_cuda and rows.dtype == torch.float64:
@@ -76,3 +74,14 @@ def check_label_values(labels: torch.Tensor, vocab: int) -> None:
         check_range("labels", labels, vocab, ignore=IGNORE_INDEX)
 
 
+def normaliser(name: str, value: torch.Tensor | float | None, agents: int | None, like: torch.Tensor) -> torch.Tensor | None:
+    """A number or tensor [] (or [A]) as a tensor, without a host synchronisation."""
+    if value is None:
+        return None
+    if not isinstance(value, torch.Tensor):
+        check_positive(name, value)
+        value = torch.full((), float(value), dtype=torch.float64, device=like.device)
+    check_device(name, value, like.device)
+    if value.dim() != 0 or agents is not None:
+        check_shape(name, value, () if agents is None else (agents,))
+    return value.detach()

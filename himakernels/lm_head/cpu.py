@@ -36,9 +36,7 @@ def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: boo
         out.addmm_(a.double(), b.double(), beta=1 if accumulate else 0)
         return
     names = [_name(t.dtype) for t in (a, b, out)]
-    _core.gemm(
-        _array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads()
-    )
+    _core.gemm(_array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads())
 
 
 def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -140,9 +138,7 @@ class GradSum:
         weight_dtype = head.weight.dtype
         once = weight_dtype == torch.bfloat16 and chunks == 1 and rows <= _MAX_HALF_ROWS
         self.dhidden = torch.zeros_like(head.hidden, memory_format=torch.contiguous_format) if needs.dhidden else None
-        self.dweight = (
-            torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
-        )
+        self.dweight = torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
         self.dbias = torch.zeros(vocab, dtype=dtype) if needs.dbias else None
         self.started = False  # dweight is written, not added to, by the first chunk that has an active row
 

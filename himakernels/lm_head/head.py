@@ -39,7 +39,12 @@ def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, in
 def head_stats(head: Head) -> RowStats:
     """Forward only: one product."""
     r = route(head.hidden)
-    out = RowStats(*(torch.empty(head.hidden.shape[0], dtype=cpu.accumulator_dtype(head.hidden), device=head.hidden.device) for _ in range(3)))
+    out = RowStats(
+        *(
+            torch.empty(head.hidden.shape[0], dtype=cpu.accumulator_dtype(head.hidden), device=head.hidden.device)
+            for _ in range(3)
+        )
+    )
     for begin, end, logits in _logits(head, _chunks(head)):
         stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
         for whole, part in zip(out, stats, strict=True):

@@ -16,7 +16,7 @@ class RowStats(NamedTuple):
 
 
 class Head(NamedTuple):
-    """An LM head and the rows that go through it: z = softcap * tanh(x / softcap) / temperature, x = hidden @ weight.T + bias."""
+    """An LM head and its rows: z = softcap tanh(x / softcap) / temperature, x = hidden @ weight.T + bias."""
 
     hidden: torch.Tensor  # [R, H]
     weight: torch.Tensor  # [V, H]

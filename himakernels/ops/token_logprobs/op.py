@@ -60,7 +60,9 @@ def _bwd(
     return tuple(_or_empty(g, hidden) for g in grads)
 
 
-def _bwd_fake(dlogprobs: torch.Tensor, dentropy: torch.Tensor, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any) -> tuple[torch.Tensor, ...]:  # fmt: skip
+def _bwd_fake(
+    dlogprobs: torch.Tensor, dentropy: torch.Tensor, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any
+) -> tuple[torch.Tensor, ...]:
     needs = rest[-1]
     owners = (hidden, weight, bias)
     return tuple(
@@ -84,7 +86,9 @@ def _logits_fwd(logits: torch.Tensor, labels: torch.Tensor, temperature: float, 
     return tuple(route(logits).logits_stats(logits, labels, temperature, softcap or None))
 
 
-def _logits_fwd_fake(logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float) -> tuple[torch.Tensor, ...]:
+def _logits_fwd_fake(
+    logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float
+) -> tuple[torch.Tensor, ...]:
     return _stats_like(logits)
 
 
@@ -123,7 +127,15 @@ _op_logits_bwd = define_op(
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, labels: torch.Tensor, temperature: float, softcap: float) -> Any:  # fmt: skip
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: Optional,
+        labels: torch.Tensor,
+        temperature: float,
+        softcap: float,
+    ) -> Any:
         logprobs, lse, entropy = _op(hidden, weight, bias, labels, temperature, softcap)
         ctx.save_for_backward(hidden, weight, bias, labels, logprobs, lse, entropy)
         ctx.transform = (temperature, softcap)
@@ -185,7 +197,7 @@ def token_logprobs(
         ValueError, TypeError: shape, dtype or device that does not fit; on the CPU also a label outside [0, V). On GPU such a
         label gives NaN and nothing outside the tensors is read.
 
-    Source: DESIGN of this library, docs/numerics.md.
+    Source: the definition of the softmax; docs/numerics.md for the form it is computed in.
     """
     check_head(hidden, weight, labels, bias, temperature, softcap)
     logprobs, entropy = _TokenLogprobs.apply(

@@ -1,6 +1,6 @@
 """The options of the policy loss: one frozen record, checked in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from himakernels.checks import check_choice, check_non_negative, check_positive
 
@@ -58,8 +58,7 @@ class PolicyOptions:
         if (self.max_completion_length is not None) != (self.loss_type == "dr_grpo"):
             want = "a length" if self.loss_type == "dr_grpo" else "None"
             raise ValueError(
-                f"max_completion_length: expected {want} with loss_type={self.loss_type!r}, "
-                f"got {self.max_completion_length!r}"
+                f"max_completion_length: expected {want} with loss_type={self.loss_type!r}, got {self.max_completion_length!r}"
             )
         if self.max_completion_length is not None:
             check_positive("max_completion_length", self.max_completion_length)
@@ -69,3 +68,25 @@ class PolicyOptions:
         """True where a token's coefficient depends on the log-probabilities of its sample's other tokens."""
         sequence_importance = self.importance is not None and self.importance.startswith("sequence")
         return self.ratio_level == "sequence" or self.loss_type == "vespo" or sequence_importance
+
+    def flat(self) -> tuple[list[str], list[float]]:
+        """(choices, numbers), as an operator's schema can carry them; None is "" or NaN."""
+        values = [getattr(self, f.name) for f in fields(self)]
+        choices = [v or "" for f, v in zip(fields(self), values, strict=True) if f.name in _CHOICES]
+        numbers = [
+            float("nan") if v is None else float(v) for f, v in zip(fields(self), values, strict=True) if f.name not in _CHOICES
+        ]
+        return choices, numbers
+
+    @staticmethod
+    def from_flat(choices: list[str], numbers: list[float]) -> "PolicyOptions":
+        """The options that `flat` was called on."""
+        c, n = iter(choices), iter(numbers)
+        values: dict[str, str | float | None] = {}
+        for f in fields(PolicyOptions):
+            number = 0.0 if f.name in _CHOICES else next(n)
+            values[f.name] = (next(c) or None) if f.name in _CHOICES else (None if number != number else number)
+        return PolicyOptions(**values)  # type: ignore[arg-type]
+
+
+_CHOICES = ("loss_type", "ratio_level", "kl_estimator", "importance")

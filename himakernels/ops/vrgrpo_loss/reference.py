@@ -20,6 +20,11 @@ def _exp(x: torch.Tensor) -> torch.Tensor:
     return value * (1 + x - x.detach())
 
 
+def _either(condition: torch.Tensor, yes: float, no: float, like: torch.Tensor) -> torch.Tensor:
+    """torch.where on two numbers, in the dtype of `like` (torch would take fp32)."""
+    return torch.where(condition, like.new_tensor(yes), like.new_tensor(no))
+
+
 def _kl(logprobs: torch.Tensor, ref_logprobs: torch.Tensor, estimator: str) -> torch.Tensor:
     log_ratio = ref_logprobs - logprobs
     if estimator == "k1":
@@ -49,9 +54,8 @@ def _vespo_phi(
         log_w = log_w + importance.log().clamp(math.log(1e-8), 20.0).sum()
     log_w = log_w.clamp(math.log(1e-8), 20.0)
     positive = advantages >= 0
-    # torch.where of two numbers is fp32, and fp32 [n] times fp64 [] would be fp32.
-    k = torch.where(positive, o.vespo_k_pos, o.vespo_k_neg).to(log_w.dtype)
-    lam = torch.where(positive, o.vespo_lambda_pos, o.vespo_lambda_neg).clamp(min=1e-4).to(log_w.dtype)
+    k = _either(positive, o.vespo_k_pos, o.vespo_k_neg, log_w)
+    lam = _either(positive, o.vespo_lambda_pos, o.vespo_lambda_neg, log_w).clamp(min=1e-4)
     return torch.exp(lam + k * log_w - lam * log_w.exp())
 
 
@@ -74,7 +78,7 @@ def _token_losses(
     elif o.loss_type == "cispo":
         loss = -ratio.clamp(max=o.clip_high).detach() * advantages * logprobs
     elif o.loss_type == "sapo":
-        tau = torch.where(advantages > 0, o.sapo_temperature_pos, o.sapo_temperature_neg)
+        tau = _either(advantages > 0, o.sapo_temperature_pos, o.sapo_temperature_neg, ratio)
         loss = -torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages
     else:
         loss = -_vespo_phi(log_ratio, importance, advantages, o) * advantages * logprobs
@@ -116,10 +120,10 @@ def vrgrpo_loss_reference(
     keep = None
     if rewards is not None:
         assert group_id is not None
-        stats = group_advantages_reference(rewards, group_id, normalize=normalize, eps=eps)
-        chosen = select_groups_reference(stats.variance, top_k=top_k)
-        keep = chosen[group_id.long()] & ~rewards.isnan()
-        advantages = stats.advantages
+        advantages, _, _, variance = group_advantages_reference(
+            rewards, group_id, num_groups=len(rewards), normalize=normalize, eps=eps
+        )
+        keep = select_groups_reference(variance, top_k=top_k)[group_id.long()] & ~rewards.isnan()
     assert advantages is not None
     n_samples = len(agent_id) if agent_id is not None else len(advantages)
     counted = torch.ones_like(sample_id, dtype=torch.bool) if counted is None else counted
@@ -150,8 +154,14 @@ def vrgrpo_loss_reference(
             bonus.append(entropy[rows].sum())
         if not sums:
             continue
-        n_s = max(samples, 1) if num_samples is None else torch.as_tensor(num_samples).reshape(-1)[a if agent_id is not None else 0]
-        n_t = max(tokens, 1) if num_tokens is None else torch.as_tensor(num_tokens).reshape(-1)[a if agent_id is not None else 0]
+        n_s = (
+            max(samples, 1)
+            if num_samples is None
+            else torch.as_tensor(num_samples).reshape(-1)[a if agent_id is not None else 0]
+        )
+        n_t = (
+            max(tokens, 1) if num_tokens is None else torch.as_tensor(num_tokens).reshape(-1)[a if agent_id is not None else 0]
+        )
         if o.loss_type in ("grpo", "sapo"):
             loss = torch.stack(means).sum() / n_s
         elif o.loss_type == "luspo":

@@ -1,0 +1,109 @@
+"""Token cross-entropy for SFT: schema, autograd, public function."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from himakernels.library import define_op
+from himakernels.lm_head.arguments import check_head, check_label_values, normaliser
+from himakernels.lm_head.cpu import accumulator_dtype
+from himakernels.lm_head.head import head_fused
+from himakernels.lm_head.scale import scaled
+from himakernels.lm_head.types import IGNORE_INDEX, Head, Needs, RowStats
+
+
+class TokenCrossEntropy(NamedTuple):
+    """`loss` [] (differentiable) and `logprobs` [R] (detached); fp32 (fp64 for fp64)."""
+
+    loss: torch.Tensor
+    logprobs: torch.Tensor
+
+
+def _fwd(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    labels: torch.Tensor,
+    num_tokens: torch.Tensor | None,
+    temperature: float,
+    softcap: float,
+    needs: list[bool],
+) -> tuple[torch.Tensor, ...]:
+    check_label_values(labels, weight.shape[0])
+    counted = labels != IGNORE_INDEX
+    total = counted.sum().clamp(min=1) if num_tokens is None else num_tokens
+    weights = (counted / total.double()).to(accumulator_dtype(hidden))
+
+    def policy(begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, torch.Tensor]:
+        return -weights[begin:end], torch.zeros_like(weights[begin:end])
+
+    head = Head(hidden, weight, bias, labels, temperature, softcap or None)
+    stats, grads = head_fused(head, policy, Needs(*needs), whole_samples=False)
+    loss = -(stats.logprobs.double() * weights).sum().to(weights.dtype)
+    return loss, stats.logprobs, *(hidden.new_empty(0) if g is None else g for g in grads)
+
+
+def _fake(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> tuple[torch.Tensor, ...]:
+    dtype = accumulator_dtype(hidden)
+    grads = (
+        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
+        for need, t in zip(rest[-1], (hidden, weight, bias), strict=True)
+    )
+    return hidden.new_empty((), dtype=dtype), hidden.new_empty(hidden.shape[0], dtype=dtype), *grads
+
+
+_op = define_op(
+    "token_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor? num_tokens, float temperature, "
+    "float softcap, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _fwd,
+    _fake,
+)
+
+
+class _TokenCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> Any:
+        loss, logprobs, *grads = _op(hidden, weight, bias, *rest)
+        ctx.save_for_backward(*grads)
+        ctx.needs = rest[-1]
+        ctx.mark_non_differentiable(logprobs)
+        return loss, logprobs
+
+    @staticmethod
+    def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
+        pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
+        return *(scaled(g, dloss) if need else None for need, g in pairs), None, None, None, None, None
+
+
+def token_cross_entropy(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    bias: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    num_tokens: torch.Tensor | float | None = None,
+) -> TokenCrossEntropy:
+    """-sum_r log p(labels_r) / num_tokens from hidden states, with its gradients in three matrix products.
+
+    Args:
+        hidden, weight, labels, bias, temperature, softcap: as in `token_logprobs`; rows labelled -100 do not count.
+        num_tokens: the denominator, over all micro-batches and ranks; default is the number of counted rows here.
+
+    Returns:
+        TokenCrossEntropy(loss [], logprobs [R] detached). An empty batch gives a graph-connected zero.
+
+    Numerics: the gradients are computed in the forward, one chunk of logits at a time, and scaled in the backward, once; a
+    frozen head costs two products. Otherwise as in `token_logprobs`.
+
+    Raises:
+        ValueError, TypeError: as `token_logprobs`.
+
+    Source: maximum likelihood; docs/numerics.md.
+    """
+    check_head(hidden, weight, labels, bias, temperature, softcap)
+    total = normaliser("num_tokens", num_tokens, None, hidden)
+    needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
+    rest = (labels.long(), total, float(temperature), softcap or 0.0, needs)
+    return TokenCrossEntropy(*_TokenCrossEntropy.apply(hidden.contiguous(), weight.contiguous(), bias, *rest))

@@ -1,0 +1,99 @@
+"""From what the caller has (samples, agents, normalisers) to the [R] vectors of the loss: no host synchronisation.
+
+An id out of range is an error on the CPU; on GPU its rows get the weight NaN, and so does the loss.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from himakernels.backend import use_triton
+from himakernels.checks import check_range
+from himakernels.lm_head.types import IGNORE_INDEX
+from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.ops.vrgrpo_loss.rows import Optional, Rows, Samples
+
+_PER_SAMPLE = ("grpo", "sapo", "dr_grpo", "luspo")  # normalised by the number of samples; the others by tokens
+
+
+class Batch(NamedTuple):
+    """The rows of the loss, and per agent how much was counted."""
+
+    rows: Rows
+    agent_of_row: torch.Tensor  # [R] int64 in [0, A]; A where the row does not count
+    num_tokens: torch.Tensor  # [A] int64, counted here
+    num_samples: torch.Tensor  # [A] int64, counted here
+
+
+def check_id_values(sample_id: torch.Tensor, size: int, agent_id: Optional, num_agents: int) -> None:
+    """ValueError for an id out of range, on the CPU."""
+    if sample_id.device.type != "cpu":
+        return
+    check_range("sample_id", sample_id, size)
+    if agent_id is not None:
+        check_range("agent_id", agent_id, num_agents)
+
+
+def _into(ids: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids with everything out of range moved to `size`, where that was)."""
+    ids = ids.long()
+    bad = (ids < 0) | (ids >= size)
+    return ids.masked_fill(bad, size), bad
+
+
+def make_batch(
+    o: PolicyOptions,
+    labels: torch.Tensor,
+    sample_id: torch.Tensor,
+    advantages: torch.Tensor,
+    keep: Optional,
+    agent_id: Optional,
+    num_agents: int,
+    old_logprobs: Optional,
+    ref_logprobs: Optional,
+    rollout_logprobs: Optional,
+    num_samples: Optional,
+    num_tokens: Optional,
+    by_token: bool,
+    dtype: torch.dtype,
+) -> Batch:
+    """`keep` [S] is False on samples that leave the loss; advantages are [S], or [R] if `by_token`."""
+    device, n_rows = labels.device, labels.shape[0]
+    size = advantages.shape[0] if not by_token else n_rows if agent_id is None else agent_id.shape[0]
+    check_id_values(sample_id, size, agent_id, num_agents)
+    sample, bad_row = _into(sample_id, size)
+    counted = labels != IGNORE_INDEX
+    if keep is not None:
+        counted &= torch.cat([keep, keep.new_ones(1)])[sample]
+    sample = sample.masked_fill(~counted, size)
+    tokens = torch.zeros(size + 1, dtype=torch.int64, device=device).scatter_add_(0, sample, counted.long())
+
+    agent, bad_agent = _into(torch.zeros(size, dtype=torch.int64, device=device) if agent_id is None else agent_id, num_agents)
+    exists = tokens[:size] > 0 if by_token else torch.ones_like(bad_agent) if keep is None else keep
+    per_agent = torch.zeros(2, num_agents + 1, dtype=torch.int64, device=device)
+    per_agent[0].scatter_add_(0, agent, tokens[:size])
+    per_agent[1].scatter_add_(0, agent, exists.long())
+    by_count = per_agent[:, :num_agents].clamp(min=1).double()
+    norm_tokens = by_count[0] if num_tokens is None else num_tokens.double().expand(num_agents)
+    norm_samples = by_count[1] if num_samples is None else num_samples.double().expand(num_agents)
+
+    # Per-sample weights; the last entries of both tables stand for ids that are out of range.
+    nan = torch.full((1,), torch.nan, dtype=torch.float64, device=device)
+    entropy_weight = torch.cat([1 / norm_tokens, nan])[agent]
+    weight = torch.cat([1 / norm_samples, nan])[agent] if o.loss_type in _PER_SAMPLE else entropy_weight
+    if o.loss_type in ("grpo", "sapo"):
+        weight = weight / tokens[:size].clamp(min=1)
+    if o.max_completion_length is not None:
+        weight = weight / o.max_completion_length
+    weight, entropy_weight = (torch.cat([w, torch.zeros_like(nan)])[sample] for w in (weight, entropy_weight))
+    adv = advantages if by_token else torch.cat([advantages, advantages.new_zeros(1)])[sample]
+    order = torch.sort(sample, stable=True).indices if o.needs_whole_samples and use_triton(labels) else None
+    rows = Rows(
+        adv.to(dtype),
+        weight.masked_fill(bad_row, torch.nan).to(dtype),
+        entropy_weight.masked_fill(bad_row, torch.nan).to(dtype),
+        *(None if t is None else t.to(dtype) for t in (old_logprobs, ref_logprobs, rollout_logprobs)),
+        samples=Samples(sample, tokens, size, order),
+    )
+    agent_of_row = torch.cat([agent, agent.new_full((1,), num_agents)])[sample]
+    return Batch(rows, agent_of_row, per_agent[0, :num_agents], per_agent[1, :num_agents])

@@ -1,0 +1,193 @@
+"""The VR-GRPO loss from hidden states or from logits: schemas, device functions, fakes, autograd."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from himakernels.library import define_op
+from himakernels.lm_head.arguments import check_label_values
+from himakernels.lm_head.cpu import accumulator_dtype
+from himakernels.lm_head.head import head_fused, route
+from himakernels.lm_head.scale import scaled
+from himakernels.lm_head.types import Head, Needs, RowStats
+from himakernels.ops.vrgrpo_loss.batch import Batch, make_batch
+from himakernels.ops.vrgrpo_loss.metrics import PolicyMetrics, policy_metrics
+from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.ops.vrgrpo_loss.rows import Optional, Rows, row_terms
+
+_N_METRICS = len(PolicyMetrics._fields)
+
+
+class Inputs(NamedTuple):
+    """The part of the operators' arguments that is the same for hidden states and for logits, in the schema's order."""
+
+    labels: torch.Tensor
+    sample_id: torch.Tensor
+    advantages: torch.Tensor
+    keep: Optional
+    agent_id: Optional
+    old_logprobs: Optional
+    ref_logprobs: Optional
+    rollout_logprobs: Optional
+    num_samples: Optional
+    num_tokens: Optional
+    num_agents: int
+    by_token: bool
+    choices: list[str]
+    numbers: list[float]
+    temperature: float
+    softcap: float
+
+
+_INPUTS = (
+    "Tensor labels, Tensor sample_id, Tensor advantages, Tensor? keep, Tensor? agent_id, Tensor? old_logprobs, "
+    "Tensor? ref_logprobs, Tensor? rollout_logprobs, Tensor? num_samples, Tensor? num_tokens, int num_agents, "
+    "bool by_token, str[] choices, float[] numbers, float temperature, float softcap"
+)
+
+
+class _Policy:
+    """The loss as the head's loop calls it: rows and their statistics in, coefficients out; keeps what it saw."""
+
+    def __init__(self, o: PolicyOptions, rows: Rows) -> None:
+        self.o, self.rows = o, rows
+        self.losses: list[torch.Tensor] = []
+        self.active: list[torch.Tensor] = []
+
+    def __call__(self, begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = begin == 0 and end == self.rows.weight.shape[0]
+        rows = self.rows if whole else self.rows.slice(begin, end)
+        terms = row_terms(self.o, rows, stats.logprobs, stats.entropy)
+        self.losses.append(terms.loss)
+        self.active.append((terms.coef != 0) | (terms.coef_entropy != 0))
+        return terms.coef, terms.coef_entropy
+
+
+def _prepare(x: Inputs, vocab: int, dtype: torch.dtype) -> tuple[PolicyOptions, Batch]:
+    check_label_values(x.labels, vocab)
+    o = PolicyOptions.from_flat(x.choices, x.numbers)
+    batch = make_batch(
+        o, x.labels, x.sample_id, x.advantages, x.keep, x.agent_id, x.num_agents, x.old_logprobs, x.ref_logprobs,
+        x.rollout_logprobs, x.num_samples, x.num_tokens, x.by_token, dtype,
+    )  # fmt: skip
+    return o, batch
+
+
+def _finish(o: PolicyOptions, batch: Batch, policy: _Policy, stats: RowStats) -> tuple[torch.Tensor, ...]:
+    loss = torch.cat(policy.losses).double().sum().to(stats.logprobs.dtype)
+    return loss, stats.logprobs, policy_metrics(o, batch, stats.logprobs, stats.entropy, torch.cat(policy.active))
+
+
+def _linear(hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *args: Any) -> tuple[torch.Tensor, ...]:
+    needs, x = Needs(*args[-1]), Inputs(*args[:-1])
+    o, batch = _prepare(x, weight.shape[0], accumulator_dtype(hidden))
+    policy = _Policy(o, batch.rows)
+    head = Head(hidden, weight, bias, x.labels, x.temperature, x.softcap or None)
+    stats, grads = head_fused(head, policy, needs, whole_samples=o.needs_whole_samples)
+    return *_finish(o, batch, policy, stats), *(hidden.new_empty(0) if g is None else g for g in grads)
+
+
+def _outputs_like(rows: torch.Tensor, x: Inputs) -> tuple[torch.Tensor, ...]:
+    dtype = accumulator_dtype(rows)
+    return (
+        rows.new_empty((), dtype=dtype),
+        rows.new_empty(rows.shape[0], dtype=dtype),
+        rows.new_empty(_N_METRICS, x.num_agents, dtype=torch.float32),
+    )
+
+
+def _linear_fake(hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *args: Any) -> tuple[torch.Tensor, ...]:
+    grads = (
+        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
+        for need, t in zip(args[-1], (hidden, weight, bias), strict=True)
+    )
+    return *_outputs_like(hidden, Inputs(*args[:-1])), *grads
+
+
+_linear_op = define_op(
+    f"vrgrpo_loss(Tensor hidden, Tensor weight, Tensor? bias, {_INPUTS}, bool[] needs) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _linear,
+    _linear_fake,
+)
+
+
+def _logits(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    need, x = args[-1], Inputs(*args[:-1])
+    o, batch = _prepare(x, logits.shape[1], accumulator_dtype(logits))
+    dlogits = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device) if need else logits.new_empty(0)
+    return *_logits_into(logits, dlogits, x, o, batch, need), dlogits
+
+
+def _logits_inplace(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    x = Inputs(*args)
+    o, batch = _prepare(x, logits.shape[1], accumulator_dtype(logits))
+    return _logits_into(logits, logits, x, o, batch, True)
+
+
+def _logits_into(
+    logits: torch.Tensor, dlogits: torch.Tensor, x: Inputs, o: PolicyOptions, batch: Batch, need: bool
+) -> tuple[torch.Tensor, ...]:
+    r, policy = route(logits), _Policy(o, batch.rows)
+    stats = r.logits_stats(logits, x.labels, x.temperature, x.softcap or None)
+    coefs = policy(0, logits.shape[0], stats)
+    if need:
+        r.logits_grad_rows(logits, dlogits, x.labels, stats, *coefs, x.temperature, x.softcap or None)
+    return _finish(o, batch, policy, stats)
+
+
+def _logits_fake(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    dlogits = logits.new_empty(logits.shape) if args[-1] else logits.new_empty(0)
+    return *_outputs_like(logits, Inputs(*args[:-1])), dlogits
+
+
+def _logits_inplace_fake(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    return _outputs_like(logits, Inputs(*args))
+
+
+_logits_op = define_op(
+    f"vrgrpo_loss_from_logits(Tensor logits, {_INPUTS}, bool need) -> (Tensor, Tensor, Tensor, Tensor)",
+    _logits,
+    _logits_fake,
+)
+_logits_inplace_op = define_op(
+    f"vrgrpo_loss_from_logits_(Tensor(a!) logits, {_INPUTS}) -> (Tensor, Tensor, Tensor)",
+    _logits_inplace,
+    _logits_inplace_fake,
+)
+
+
+class LinearLoss(torch.autograd.Function):
+    """The gradients come with the forward; the backward only scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, needs: list[bool], *x: Any) -> Any:
+        loss, logprobs, metrics, *grads = _linear_op(hidden, weight, bias, *x, needs)
+        ctx.save_for_backward(*grads)
+        ctx.needs = needs
+        ctx.mark_non_differentiable(logprobs, metrics)
+        return loss, logprobs, metrics
+
+    @staticmethod
+    def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
+        pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
+        return *(scaled(g, dloss) if need else None for need, g in pairs), *[None] * (1 + len(Inputs._fields))
+
+
+class LogitsLoss(torch.autograd.Function):
+    """As LinearLoss; with `inplace` the gradient takes the logits' own memory."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, need: bool, inplace: bool, *x: Any) -> Any:
+        if inplace and need:
+            loss, logprobs, metrics = _logits_inplace_op(logits, *x)
+            dlogits = logits
+        else:
+            loss, logprobs, metrics, dlogits = _logits_op(logits, *x, need)
+        ctx.save_for_backward(dlogits)
+        ctx.mark_non_differentiable(logprobs, metrics)
+        return loss, logprobs, metrics
+
+    @staticmethod
+    def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
+        return scaled(ctx.saved_tensors[0], dloss), *[None] * (2 + len(Inputs._fields))
