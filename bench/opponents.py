@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.batches import PackedBatch, Padding
+from himakernels import vrgrpo_loss, vrgrpo_loss_from_logits
 from himakernels.ops.token_logprobs.reference import token_logprobs_reference
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
 from himakernels.ops.vrgrpo_loss.reference import vrgrpo_loss_reference
@@ -47,8 +48,6 @@ def _inputs(batch: PackedBatch, options: PolicyOptions) -> dict[str, Any]:
 
 def our_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, **more: Any) -> torch.Tensor:
     """`vrgrpo_loss`, or `vrgrpo_loss_from_logits` for a batch of logits. `more` are further arguments of ours."""
-    from himakernels import vrgrpo_loss, vrgrpo_loss_from_logits  # TEMPORARY
-
     kwargs = {**asdict(options), **_inputs(batch, options), "temperature": temperature, **more}
     if batch.logits is not None:
         return vrgrpo_loss_from_logits(batch.logits, batch.labels, **kwargs).loss

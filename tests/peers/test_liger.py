@@ -7,6 +7,8 @@ Where Liger and TRL differ from each other, ours is TRL's:
   averages over the padded [B, L]. With sequence ratios `LigerFusedLinearGRPOLoss` means the same as TRL; with token ratios
   it does so only without padding, and `triton_grpo_loss` always divides by L (equal where every sample has L tokens).
   Its backward moreover gives token l of sample b the factor of sample b + l, beyond the last sample what lies in memory.
+- delta below 1 + clip_high with a negative advantage: the minimum is the clipped term, which inside its bounds has a
+  gradient. `triton_grpo_loss` takes it as clipped and gives 0; TRL, `LigerFusedLinearGRPOLoss` and ours do not.
 """
 
 import inspect
@@ -32,7 +34,7 @@ TEMPERATURE = 0.8
 _SUPPORTED = [name for name in CASES if liger_supports(CASES[name])]
 # luspo in the settings in which Liger's reduction is TRL's.
 FUSED = [name for name in _SUPPORTED if name not in ("luspo", "kl-corrected-luspo-sequence")]
-TRITON = [name for name in _SUPPORTED if "luspo" not in name]
+TRITON = [name for name in _SUPPORTED if "luspo" not in name and name != "delta-sequence"]
 
 
 def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, *, floor: float = 0.0) -> None:
@@ -94,6 +96,7 @@ def triton_results(small: PackedBatch, even: PackedBatch) -> tuple[dict[str, tup
     """Everything that is asked of the interpreter, in one process of it."""
     cases = {name: Case(small, CASES[name], TEMPERATURE) for name in TRITON}
     cases["luspo"] = Case(small, CASES["luspo"], TEMPERATURE)
+    cases["delta-sequence"] = Case(small, CASES["delta-sequence"], TEMPERATURE)
     cases["luspo, even"] = Case(even.from_logits(), CASES["luspo"], TEMPERATURE)
     cases["overflow"] = Case(OVERFLOW.from_logits(), PolicyOptions())
     cases |= {f"confident {m}": Case(b.from_logits(), PolicyOptions()) for m, b in CONFIDENT.items()}
@@ -141,6 +144,22 @@ def test_luspo_is_trl_where_liger_differs(
     assert_near(value, their_value, FP32, floor=1.0)
     inside = even.sample_id + 3 < 16
     assert_near(dlogits[inside], theirs[inside], FP32)
+
+
+def test_delta_inside_the_clip_range_is_trl_where_liger_differs(
+    small: PackedBatch, triton_results: tuple[dict, Results]
+) -> None:
+    pytest.importorskip("trl")
+    options = CASES["delta-sequence"]
+    assert options.delta is not None
+    assert options.delta < 1 + options.clip_high
+    ours = loss_and_grads(our_loss, small, options, temperature=TEMPERATURE)
+    assert_same(ours, loss_and_grads(trl_loss, small, options, temperature=TEMPERATURE), FP32)
+    loss, (dlogits,) = triton_results[0]["delta-sequence"]
+    assert_near(ours[0], loss, FP32, floor=1.0)
+    wrong = (dlogits - ours[1][0]).abs().amax(1) > FP32 * ours[1][0].abs().max()
+    assert wrong.any()
+    assert (dlogits[wrong] == 0).all()
 
 
 def test_defect_nan_where_the_clipped_gradient_is_zero(triton_results: tuple[dict, Results]) -> None:

@@ -4,6 +4,7 @@ Tolerances are on the largest error over the largest element. fp64: 1e-12. fp32:
 stay below 2e-6 of the fp64 truth here. The loss itself can cancel to near 0, so its error is over max(1, |loss|).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -42,6 +43,16 @@ def batch() -> PackedBatch:
     return make_batch(SHAPE, shuffled=True, ignored=0.1, agents=2)
 
 
+@pytest.fixture
+def fp64_numbers() -> Iterator[None]:
+    """TRL turns some of its options into tensors of the default dtype: 1.05 must not be rounded to fp32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("fp64_numbers")
 @pytest.mark.parametrize("name", CASES)
 def test_reference_is_trl_in_fp64(batch: PackedBatch, name: str) -> None:
     batch = batch.to(torch.float64)
