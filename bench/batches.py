@@ -19,7 +19,7 @@ class PackedBatch:
     agent_id: torch.Tensor  # [S]
     group_id: torch.Tensor  # [S]
     rewards: torch.Tensor  # [S]
-    advantages: torch.Tensor  # [S]
+    advantages: torch.Tensor  # [S] or [R]
     old_logprobs: torch.Tensor | None = None  # [R]
     ref_logprobs: torch.Tensor | None = None  # [R]
     rollout_logprobs: torch.Tensor | None = None  # [R]
@@ -30,6 +30,11 @@ class PackedBatch:
         """The tensors whose gradients are asked for."""
         tensors = (self.hidden, self.weight) if self.logits is None else (self.logits,)
         return [t for t in tensors if t.requires_grad]
+
+    @property
+    def advantage_level(self) -> str:
+        """ "token" where advantages are [R] instead of [S]."""
+        return "sample" if self.advantages.shape == self.agent_id.shape else "token"
 
     def to(self, dtype: torch.dtype) -> "PackedBatch":
         """The same values with hidden, weight, logits and the log-probabilities in another dtype, as fresh leaves."""

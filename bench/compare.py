@@ -67,9 +67,7 @@ def compare(
     contenders: dict[str, Contender] = {n: c for n, c in FORMS[form].items() if only is None or n in only or n == OURS}
     missing = [name for name, c in contenders.items() if not c.installed]
     batch = batch_for(shape, DTYPES[dtype], form)
-    calls: dict[str, Callable[[], object]] = {
-        name: step(c.loss, batch) for name, c in contenders.items() if c.installed
-    }
+    calls: dict[str, Callable[[], object]] = {name: step(c.loss, batch) for name, c in contenders.items() if c.installed}
     if form != "logits":
         calls = {BARE: bare_gemms(batch, frozen=form == "frozen"), **calls}
     slow = frozenset(name for name, c in contenders.items() if c.slow)

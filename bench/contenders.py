@@ -40,9 +40,7 @@ LINEAR = {
     OURS: Contender(opponents.our_loss),
     "TRL chunked": Contender(partial(opponents.trl_loss, chunked=True), "trl", slow=True),
     "Liger fused linear": Contender(opponents.liger_fused_loss, "liger_kernel", slow=True),
-    "Liger fused linear, compiled": Contender(
-        partial(opponents.liger_fused_loss, compiled=True), "liger_kernel", slow=True
-    ),
+    "Liger fused linear, compiled": Contender(partial(opponents.liger_fused_loss, compiled=True), "liger_kernel", slow=True),
     "F.linear_cross_entropy": Contender(opponents.linear_cross_entropy_loss),
     "F.linear_cross_entropy, chunked": Contender(partial(opponents.linear_cross_entropy_loss, chunked=True)),
     "cut-cross-entropy, torch_compile": Contender(opponents.cce_loss, "cut_cross_entropy", compiles=True),

@@ -49,9 +49,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def time_in_turns(
-    calls: dict[str, Callable[[], object]], rounds: int, slow: frozenset[str] = frozenset()
-) -> dict[str, Timing]:
+def time_in_turns(calls: dict[str, Callable[[], object]], rounds: int, slow: frozenset[str] = frozenset()) -> dict[str, Timing]:
     """`rounds` rounds in which each call runs once, in an order that moves by one each round.
 
     Before them each call runs once unmeasured. Calls named in `slow` run in the first round only; the caller warms them.

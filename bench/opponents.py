@@ -40,6 +40,7 @@ def _inputs(batch: PackedBatch, options: PolicyOptions) -> dict[str, Any]:
     return dict(
         sample_id=batch.sample_id,
         advantages=batch.advantages,
+        advantage_level=batch.advantage_level,
         old_logprobs=batch.old_logprobs,
         ref_logprobs=batch.ref_logprobs if options.kl_coef else None,
         rollout_logprobs=batch.rollout_logprobs if options.importance else None,
@@ -149,9 +150,7 @@ def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.
     )
 
 
-def trl_loss(
-    batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, chunked: bool = False
-) -> torch.Tensor:
+def trl_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, chunked: bool = False) -> torch.Tensor:
     """TRL's loss. Its log-probabilities come from its own `selective_log_softmax_and_entropy` on whole logits, or, with
     `chunked`, from its fused head `ChunkedLogProbFunction`, called as TRL calls it but on packed rows (on CPU TRL itself
     would score the padding too).
@@ -175,13 +174,12 @@ def trl_loss(
             x[0] for x in utils.selective_log_softmax_and_entropy(logits[None], labels[None], temperature=temperature)
         )
     padding = Padding.of(batch)
-    per_token = batch.advantages.shape == batch.labels.shape != batch.agent_id.shape
     inputs = {
         "prompt_ids": padding.mask[:, :0],
         "prompt_mask": padding.mask[:, :0],
         "completion_ids": padding.pad(labels),
         "completion_mask": padding.mask,
-        "advantages": padding.pad(batch.advantages) if per_token else batch.advantages,
+        "advantages": padding.pad(batch.advantages) if batch.advantage_level == "token" else batch.advantages,
         "num_items_in_batch": padding.mask.sum(),
     }
     if batch.old_logprobs is not None:
