@@ -1,0 +1,1 @@
+"""Benchmarks and the tools that look at kernels without running them."""

@@ -36,15 +36,6 @@ void check_shape(const char* name, const py::array& a, const std::vector<int64_t
   throw py::value_error(std::string(name) + ": expected shape [" + want + "], got [" + got + "]");
 }
 
-// A contiguous, writable output of the given shape.
-template <class T>
-T* output(const char* name, const char* dtype, py::array& a, const std::vector<int64_t>& expected) {
-  if (!holds<T>(a)) bad_type(name, dtype, a);
-  check_shape(name, a, expected);
-  if (!(a.flags() & py::array::c_style)) throw py::value_error(std::string(name) + ": expected a contiguous array");
-  return static_cast<T*>(a.mutable_data());
-}
-
 template <class T>
 Column<T> column(const py::array& a, int64_t offset_bytes, py::ssize_t axis) {
   const int64_t stride = a.strides(axis);
@@ -63,9 +54,8 @@ himakernels::Normalize parse_normalize(const std::string& name) {
 }
 
 template <class Real, class Id>
-void run_group_advantages(const py::array& rewards, const py::array& group_id, const std::vector<double>& weights,
-                          int64_t groups, const himakernels::GroupAdvantagesOptions& options,
-                          const himakernels::GroupAdvantagesOutput<Real>& out) {
+py::tuple run_group_advantages(const py::array& rewards, const py::array& group_id, const std::vector<double>& weights,
+                               int64_t groups, const himakernels::GroupAdvantagesOptions& options) {
   const int64_t samples = rewards.shape(0);
   std::vector<Column<Real>> columns;
   for (size_t m = 0; m < weights.size(); ++m) {
@@ -73,44 +63,41 @@ void run_group_advantages(const py::array& rewards, const py::array& group_id, c
     columns.push_back(column<Real>(rewards, offset, 0));
   }
   const Column<Id> ids = column<Id>(group_id, 0, 0);
-  py::gil_scoped_release release;
-  himakernels::group_advantages<Real, Id>(columns, weights, ids, samples, groups, options, out);
+  py::array_t<Real> advantages(samples), mean(groups), variance(groups);
+  py::array_t<int64_t> count(groups);
+  const himakernels::GroupAdvantagesOutput<Real> out{advantages.mutable_data(), count.mutable_data(),
+                                                     mean.mutable_data(), variance.mutable_data()};
+  {
+    py::gil_scoped_release release;
+    himakernels::group_advantages<Real, Id>(columns, weights, ids, samples, groups, options, out);
+  }
+  return py::make_tuple(advantages, count, mean, variance);
 }
 
 template <class Real>
-void group_advantages_as(const char* dtype, const py::array& rewards, const py::array& group_id,
-                         const std::vector<double>& weights, const himakernels::GroupAdvantagesOptions& options,
-                         py::array& advantages, py::array& count, py::array& mean, py::array& variance) {
-  const int64_t samples = rewards.shape(0);
-  const int64_t groups = count.ndim() == 1 ? count.shape(0) : 0;
-  himakernels::GroupAdvantagesOutput<Real> out{};
-  out.advantages = output<Real>("advantages", dtype, advantages, {samples});
-  out.count = output<int64_t>("count", "int64", count, {groups});
-  out.mean = output<Real>("mean", dtype, mean, {groups});
-  out.variance = output<Real>("variance", dtype, variance, {groups});
-  if (holds<int64_t>(group_id)) {
-    run_group_advantages<Real, int64_t>(rewards, group_id, weights, groups, options, out);
-  } else if (holds<int32_t>(group_id)) {
-    run_group_advantages<Real, int32_t>(rewards, group_id, weights, groups, options, out);
-  } else {
-    bad_type("group_id", "int32 or int64", group_id);
-  }
+py::tuple group_advantages_as(const py::array& rewards, const py::array& group_id, const std::vector<double>& weights,
+                              int64_t groups, const himakernels::GroupAdvantagesOptions& options) {
+  if (holds<int64_t>(group_id)) return run_group_advantages<Real, int64_t>(rewards, group_id, weights, groups, options);
+  if (holds<int32_t>(group_id)) return run_group_advantages<Real, int32_t>(rewards, group_id, weights, groups, options);
+  bad_type("group_id", "int32 or int64", group_id);
 }
 
-void group_advantages(const py::array& rewards, const py::array& group_id, const py::object& weights,
-                      const std::string& normalize, double eps, bool normalize_then_sum, bool scale_by_batch_std,
-                      int threads, py::array advantages, py::array count, py::array mean, py::array variance) {
+py::tuple group_advantages(const py::array& rewards, const py::array& group_id, int64_t num_groups,
+                           const py::object& weights, const std::string& normalize, double eps, bool normalize_then_sum,
+                           bool scale_by_batch_std, int threads) {
   if (rewards.ndim() != 1 && rewards.ndim() != 2) {
     throw py::value_error("rewards: expected 1 or 2 dimensions, got " + std::to_string(rewards.ndim()));
   }
+  if (num_groups < 0) throw py::value_error("num_groups: expected a number >= 0, got " + std::to_string(num_groups));
   const int64_t num_columns = rewards.ndim() == 1 ? 1 : rewards.shape(1);
   check_shape("group_id", group_id, {rewards.shape(0)});
   std::vector<double> weight(num_columns, 1.0);
   if (!weights.is_none()) {
-    const py::array array = py::reinterpret_borrow<py::array>(weights);
-    if (!py::isinstance<py::array>(weights) || !holds<double>(array)) {
-      throw py::type_error("weights: expected a float64 array or None");
+    if (!py::isinstance<py::array_t<double>>(weights)) {
+      throw py::type_error("weights: expected a float64 array or None, got " +
+                           std::string(py::str(py::type::of(weights))));
     }
+    const py::array array = py::reinterpret_borrow<py::array>(weights);
     check_shape("weights", array, {num_columns});
     const Column<double> w = column<double>(array, 0, 0);
     for (int64_t m = 0; m < num_columns; ++m) weight[m] = w[m];
@@ -121,20 +108,15 @@ void group_advantages(const py::array& rewards, const py::array& group_id, const
   options.normalize_then_sum = normalize_then_sum;
   options.scale_by_batch_std = scale_by_batch_std;
   options.threads = threads;
-  if (holds<float>(rewards)) {
-    group_advantages_as<float>("float32", rewards, group_id, weight, options, advantages, count, mean, variance);
-  } else if (holds<double>(rewards)) {
-    group_advantages_as<double>("float64", rewards, group_id, weight, options, advantages, count, mean, variance);
-  } else {
-    bad_type("rewards", "float32 or float64", rewards);
-  }
+  if (holds<float>(rewards)) return group_advantages_as<float>(rewards, group_id, weight, num_groups, options);
+  if (holds<double>(rewards)) return group_advantages_as<double>(rewards, group_id, weight, num_groups, options);
+  bad_type("rewards", "float32 or float64", rewards);
 }
 
 void bind_group_advantages(py::module_& m) {
-  m.def("group_advantages", &group_advantages, py::arg("rewards"), py::arg("group_id"), py::arg("weights"),
-        py::arg("normalize"), py::arg("eps"), py::arg("normalize_then_sum"), py::arg("scale_by_batch_std"),
-        py::arg("threads"), py::arg("advantages"), py::arg("count"), py::arg("mean"), py::arg("variance"),
-        "Writes the advantages [S] and each group's count, mean and variance [n] into the arrays that it is handed.");
+  m.def("group_advantages", &group_advantages, py::arg("rewards"), py::arg("group_id"), py::arg("num_groups"),
+        py::arg("weights"), py::arg("normalize"), py::arg("eps"), py::arg("normalize_then_sum"),
+        py::arg("scale_by_batch_std"), py::arg("threads"), "-> advantages [S], count [n], mean [n], variance [n].");
 }
 
 using namespace himakernels;  // NOLINT: this file is the seam between the two worlds

@@ -80,7 +80,7 @@ def logits_grad(
     labels: torch.Tensor,
     stats: RowStats,
     coef: torch.Tensor,
-    coef_entropy: torch.Tensor,
+    coef_entropy: torch.Tensor | None,
     temperature: float,
     softcap: float | None,
     *,
@@ -89,6 +89,7 @@ def logits_grad(
 ) -> None:
     """Writes row target[i] of `dlogits` from row source[i] of `logits` (the same memory is allowed)."""
     run = getattr(_core, f"logits_grad_{_name(logits.dtype)}")
+    by_entropy = torch.zeros_like(coef) if coef_entropy is None else coef_entropy
     run(
         _array(logits),
         _array(dlogits),
@@ -97,7 +98,7 @@ def logits_grad(
         _array(labels),
         1 / temperature,
         softcap or 0.0,
-        *(_array(t) for t in (*stats, coef, coef_entropy)),
+        *(_array(t) for t in (*stats, coef, by_entropy)),
         threads=torch.get_num_threads(),
     )
 
@@ -108,7 +109,7 @@ def logits_grad_rows(
     labels: torch.Tensor,
     stats: RowStats,
     coef: torch.Tensor,
-    coef_entropy: torch.Tensor,
+    coef_entropy: torch.Tensor | None,
     temperature: float,
     softcap: float | None,
 ) -> None:
@@ -119,9 +120,11 @@ def logits_grad_rows(
     )  # fmt: skip
 
 
-def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor) -> torch.Tensor:
+def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor | None) -> torch.Tensor:
     """For each of the first n rows, which active row goes there: an active row stays, an inactive one is a hole."""
-    active = (coef != 0) | (coef_entropy != 0)
+    active = coef != 0
+    if coef_entropy is not None:
+        active |= coef_entropy != 0
     n = int(active.sum())
     source = torch.arange(n)
     source[~active[:n]] = n + active[n:].nonzero()[:, 0]

@@ -9,8 +9,8 @@ from himakernels.backend import use_triton
 from himakernels.lm_head import cpu
 from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
 
-# From rows [begin, end) and their statistics to the derivatives of the loss by logprobs and by entropy.
-RowPolicy = Callable[[int, int, RowStats], tuple[torch.Tensor, torch.Tensor]]
+# From rows [begin, end) and their statistics to the derivatives of the loss by logprobs and by entropy (None: all zero).
+RowPolicy = Callable[[int, int, RowStats], tuple[torch.Tensor, torch.Tensor | None]]
 
 
 def route(tensor: torch.Tensor) -> ModuleType:
@@ -52,14 +52,17 @@ def head_stats(head: Head) -> RowStats:
     return out
 
 
-def head_backward(head: Head, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor, needs: Needs) -> HeadGrads:
+def head_backward(
+    head: Head, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor | None, needs: Needs
+) -> HeadGrads:
     """The gradients for given derivatives of the loss by each row's logprob and entropy: up to three products."""
     chunks = _chunks(head)
     grads = route(head.hidden).GradSum(head, needs, len(chunks))
     if any(needs):
         for begin, end, logits in _logits(head, chunks):
             part = RowStats(*(s[begin:end] for s in stats))
-            grads.add(begin, logits, part, coef[begin:end], coef_entropy[begin:end])
+            by_entropy = None if coef_entropy is None else coef_entropy[begin:end]
+            grads.add(begin, logits, part, coef[begin:end], by_entropy)
     return grads.finish()
 
 

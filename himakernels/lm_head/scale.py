@@ -10,7 +10,7 @@ def _run(grad: torch.Tensor, scale: torch.Tensor) -> None:
     if grad.numel() == 0:
         return
     if use_triton(grad):
-        from himakernels.lm_head.gemm_kernels import scale_
+        from himakernels.lm_head.row_kernels import scale_
 
         scale_(grad, scale)
     elif float(scale) != 1:

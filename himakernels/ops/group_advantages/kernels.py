@@ -5,10 +5,10 @@ Fused: the weighted sum over reward columns, both passes of the statistics and t
 groups and scans the samples three times (sum; squared deviations; advantages), so that deviations are taken from a mean
 that is already final. It alone writes what belongs to its groups: no atomics, no second launch, no fill beforehand.
 
-Up to _SCAN_SAMPLES samples every program scans all of them, from L2: 12 bytes a sample and pass with int64 ids and fp32
-rewards, and S * num_groups comparisons. A second launch would cost more than that work: 8,192 samples in 512 groups are
-128 programs of 3 x 16 steps. Beyond, where the product would explode, the ids are sorted first (torch's stable sort,
-without a synchronisation), and a program scans its own stretch of the order: O(S log S), through the same kernel.
+Every program scans all samples, from L2: 12 bytes a sample and pass with int64 ids and fp32 rewards, and S * num_groups
+comparisons in all. Up to _SCAN_PAIRS of them a sort would cost more than it saves: 8,192 samples in 512 groups are 128
+programs of 3 x 16 steps. Beyond, the ids are sorted first (torch's stable sort, without a synchronisation), and each
+program scans only its own stretch of the order: O(S log S), through the same kernel.
 
 All sums are fp64 and in a fixed order: the same bits on every run. A sample with an id outside [0, num_groups) belongs
 to no group and gets NaN; ids are compared and never used as addresses.
@@ -20,12 +20,12 @@ import torch
 import triton
 import triton.language as tl
 
-_SCAN_SAMPLES = 16384
+_SCAN_PAIRS = 2**24  # samples x groups
 
 
-def _config(num_samples: int) -> tuple[bool, dict[str, int]]:
+def _config(num_samples: int, num_groups: int) -> tuple[bool, dict[str, int]]:
     """Whether to sort the ids first, and the block sizes."""
-    return num_samples > _SCAN_SAMPLES, {"BLOCK_G": 4, "BLOCK_S": 512, "num_warps": 4}
+    return num_samples * num_groups > _SCAN_PAIRS, {"BLOCK_G": 4, "BLOCK_S": 512, "num_warps": 8}
 
 
 @triton.jit
@@ -149,15 +149,13 @@ def group_advantages_fwd_kernel(
     tl.store(mean_ptr + at, mean.to(mean_ptr.dtype.element_ty), mask=mask_g)
     tl.store(variance_ptr + at, variance.to(variance_ptr.dtype.element_ty), mask=mask_g)
 
-    # advantage = (reward - centre) * factor / divisor
+    # advantage = (reward - centre) * scale
     centre = mean
-    factor = tl.full([BLOCK_G], 1.0, dtype=tl.float64)
-    divisor = tl.full([BLOCK_G], 1.0, dtype=tl.float64)
+    scale = tl.full([BLOCK_G], 1.0, dtype=tl.float64)
     if NORMALIZE == "std":
-        divisor = tl.sqrt(variance) + eps
+        scale = 1.0 / (tl.sqrt(variance) + eps)
     if NORMALIZE == "leave_one_out":  # r - (sum - r) / (n - 1) = (r - mean) n / (n - 1)
-        factor = count.to(tl.float64)
-        divisor = others
+        scale = count.to(tl.float64) / others
     if NORMALIZE == "none":
         centre = tl.zeros([BLOCK_G], dtype=tl.float64)
     for s in range(low, high, BLOCK_S):
@@ -168,7 +166,7 @@ def group_advantages_fwd_kernel(
             offs_s, mask_s, HAS_WEIGHTS, SORTED,
         )  # fmt: skip
         own = (group_id[:, None] == offs_g[None, :]) & mask_g[None, :]
-        each = (total[:, None] - centre[None, :]) * factor[None, :] / divisor[None, :]
+        each = (total[:, None] - centre[None, :]) * scale[None, :]
         advantage = tl.sum(tl.where(own, each, 0.0), axis=1)  # at most one term: a sample has one group
         advantage = tl.where(scored != 0, advantage, 0.0)
         unknown = mask_s & ((group_id < 0) | (group_id >= num_groups))
@@ -206,7 +204,7 @@ def group_advantages_fwd(
     count = torch.empty(problems, num_groups, dtype=torch.int64, device=device)
     mean = torch.empty(problems, num_groups, dtype=dtype, device=device)
     variance = torch.empty(problems, num_groups, dtype=dtype, device=device)
-    sort, config = _config(num_samples)
+    sort, config = _config(num_samples, num_groups)
     order = start = group_id
     if sort:
         ids, order = torch.sort(group_id, stable=True)

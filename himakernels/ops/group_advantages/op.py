@@ -104,25 +104,19 @@ def _cpu(
     dtype = _out_dtype(rewards)
     if rewards.dtype != dtype:
         rewards = rewards.to(dtype)  # bf16 and fp16 widen exactly
-    advantages = torch.empty(rewards.shape[0], dtype=dtype)
-    count = torch.empty(num_groups, dtype=torch.int64)
-    mean = torch.empty(num_groups, dtype=dtype)
-    variance = torch.empty(num_groups, dtype=dtype)
-    _core.group_advantages(
+    advantages, count, mean, variance = _core.group_advantages(
         rewards.numpy(),
         group_id.numpy(),
+        num_groups,
         None if weights is None else weights.double().numpy(),
         normalize,
         eps,
         normalize_then_sum,
         scale_by_batch_std,
         torch.get_num_threads(),
-        advantages.numpy(),
-        count.numpy(),
-        mean.numpy(),
-        variance.numpy(),
     )
-    return advantages, count, mean, variance
+    to_tensor = torch.from_numpy
+    return to_tensor(advantages), to_tensor(count), to_tensor(mean), to_tensor(variance)
 
 
 def _fake(
@@ -190,8 +184,8 @@ def group_advantages(
     Numerics:
         Two passes over fp64 sums; a result is rounded once, to the output's dtype (fp32; fp64 for fp64 rewards).
         Bitwise reproducible; the number of threads changes nothing. On a GPU one launch without a synchronisation up
-        to 16,384 samples; beyond, the ids are sorted first. `scale_by_batch_std` and "normalize_then_sum" take a few
-        launches more.
+        to 2^24 samples x groups (as 8,192 x 2,048); beyond, the ids are sorted first. `scale_by_batch_std` and
+        "normalize_then_sum" take a few launches more.
 
     Raises:
         ValueError, TypeError: for a wrong shape, dtype, device or option. A group id out of range raises ValueError on

@@ -34,8 +34,8 @@ def _fwd(
     total = counted.sum().clamp(min=1) if num_tokens is None else num_tokens
     weights = (counted / total.double()).to(accumulator_dtype(hidden))
 
-    def policy(begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, torch.Tensor]:
-        return -weights[begin:end], torch.zeros_like(weights[begin:end])
+    def policy(begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, None]:
+        return -weights[begin:end], None
 
     head = Head(hidden, weight, bias, labels, temperature, softcap or None)
     stats, grads = head_fused(head, policy, Needs(*needs), whole_samples=False)

@@ -87,13 +87,19 @@ def make_batch(
         weight = weight / o.max_completion_length
     weight, entropy_weight = (torch.cat([w, torch.zeros_like(nan)])[sample] for w in (weight, entropy_weight))
     adv = advantages if by_token else torch.cat([advantages, advantages.new_zeros(1)])[sample]
-    order = torch.sort(sample, stable=True).indices if o.needs_whole_samples and use_triton(labels) else None
+    order = offsets = None
+    if o.needs_whole_samples and use_triton(adv.to(dtype)):
+        by_sample = torch.sort(sample, stable=True)
+        order = by_sample.indices
+        offsets = torch.searchsorted(by_sample.values, torch.arange(size + 2, device=device))
     rows = Rows(
-        adv.to(dtype),
-        weight.masked_fill(bad_row, torch.nan).to(dtype),
-        entropy_weight.masked_fill(bad_row, torch.nan).to(dtype),
-        *(None if t is None else t.to(dtype) for t in (old_logprobs, ref_logprobs, rollout_logprobs)),
-        samples=Samples(sample, tokens, size, order),
+        advantages=adv.to(dtype),
+        weight=weight.masked_fill(bad_row, torch.nan).to(dtype),
+        entropy_weight=entropy_weight.masked_fill(bad_row, torch.nan).to(dtype),
+        old_logprobs=None if old_logprobs is None else old_logprobs.to(dtype),
+        ref_logprobs=None if ref_logprobs is None else ref_logprobs.to(dtype),
+        rollout_logprobs=None if rollout_logprobs is None else rollout_logprobs.to(dtype),
+        samples=Samples(sample, tokens, size, order, offsets),
     )
     agent_of_row = torch.cat([agent, agent.new_full((1,), num_agents)])[sample]
     return Batch(rows, agent_of_row, per_agent[0, :num_agents], per_agent[1, :num_agents])

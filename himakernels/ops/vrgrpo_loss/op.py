@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from himakernels.backend import use_triton
 from himakernels.library import define_op
 from himakernels.lm_head.arguments import check_label_values
 from himakernels.lm_head.cpu import accumulator_dtype
@@ -13,7 +14,7 @@ from himakernels.lm_head.types import Head, Needs, RowStats
 from himakernels.ops.vrgrpo_loss.batch import Batch, make_batch
 from himakernels.ops.vrgrpo_loss.metrics import PolicyMetrics, policy_metrics
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
-from himakernels.ops.vrgrpo_loss.rows import Optional, Rows, row_terms
+from himakernels.ops.vrgrpo_loss.rows import Optional, Rows, RowTerms, row_terms
 
 _N_METRICS = len(PolicyMetrics._fields)
 
@@ -54,13 +55,17 @@ class _Policy:
         self.losses: list[torch.Tensor] = []
         self.active: list[torch.Tensor] = []
 
-    def __call__(self, begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, Optional]:
         whole = begin == 0 and end == self.rows.weight.shape[0]
         rows = self.rows if whole else self.rows.slice(begin, end)
         terms = row_terms(self.o, rows, stats.logprobs, stats.entropy)
+        self.keep(terms)
+        return terms.coef, terms.coef_entropy if self.o.entropy_coef != 0 else None
+
+    def keep(self, terms: RowTerms) -> None:
+        """Remembers what the loss and the metrics need of these rows."""
         self.losses.append(terms.loss)
         self.active.append((terms.coef != 0) | (terms.coef_entropy != 0))
-        return terms.coef, terms.coef_entropy
 
 
 def _prepare(x: Inputs, vocab: int, dtype: torch.dtype) -> tuple[PolicyOptions, Batch]:
@@ -128,7 +133,16 @@ def _logits_inplace(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...
 def _logits_into(
     logits: torch.Tensor, dlogits: torch.Tensor, x: Inputs, o: PolicyOptions, batch: Batch, need: bool
 ) -> tuple[torch.Tensor, ...]:
-    r, policy = route(logits), _Policy(o, batch.rows)
+    policy = _Policy(o, batch.rows)
+    if need and use_triton(logits) and not o.needs_whole_samples:
+        from himakernels.ops.vrgrpo_loss.kernels import policy_logits_fwd
+
+        stats, terms = policy_logits_fwd(
+            logits, dlogits, x.labels, batch.rows, o, temperature=x.temperature, softcap=x.softcap or None
+        )
+        policy.keep(terms)
+        return _finish(o, batch, policy, stats)
+    r = route(logits)
     stats = r.logits_stats(logits, x.labels, x.temperature, x.softcap or None)
     coefs = policy(0, logits.shape[0], stats)
     if need:

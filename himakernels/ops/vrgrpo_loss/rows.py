@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from himakernels.backend import use_triton
 from himakernels.ops.vrgrpo_loss.options import PPO_LOSS_TYPES, PolicyOptions
 
 MAX_LOG_RATIO = 40.0
@@ -23,15 +22,15 @@ class Samples(NamedTuple):
     sample_id: torch.Tensor  # [R] int64 in [0, size]; `size` collects the rows that do not count
     num_tokens: torch.Tensor  # [size + 1] counted rows of each
     size: int
-    order: Optional  # [R] rows sorted by sample, stable; only on the Triton route
+    order: Optional  # [R] rows sorted by sample, stable; with `offsets` only on the Triton route
+    offsets: Optional  # [size + 2] where each sample begins in `order`
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """[size + 1] sums of `values` [R] in fp64, each over its sample's rows in order."""
-        if use_triton(values):
+        if self.order is not None and self.offsets is not None:
             from himakernels.ops.vrgrpo_loss.kernels import segment_sum_fwd
 
-            assert self.order is not None
-            return segment_sum_fwd(values, self.sample_id, self.order, self.size + 1)
+            return segment_sum_fwd(values, self.order, self.offsets)
         total = torch.zeros(self.size + 1, dtype=torch.float64, device=values.device)
         return total.index_add_(0, self.sample_id, values.double())
 
@@ -49,7 +48,8 @@ class Rows(NamedTuple):
 
     def slice(self, begin: int, end: int) -> "Rows":
         """Rows [begin, end); sums over samples are then out of reach."""
-        return Rows(*(t[begin:end] if isinstance(t, torch.Tensor) else t for t in self[:6]), samples=self.samples)
+        cut = {name: t[begin:end] for name, t in self._asdict().items() if isinstance(t, torch.Tensor)}
+        return self._replace(**cut)
 
 
 class RowTerms(NamedTuple):

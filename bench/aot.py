@@ -1,0 +1,122 @@
+"""Compiles every kernel ahead of time for sm_80, sm_90, sm_100 and gfx942: `python -m bench.aot`, no GPU needed.
+
+Prints registers, spills, shared memory and size of every variant, and fails (exit status 1) where a kernel does not compile,
+needs more shared memory than its target has, or spills without being in ALLOWED_SPILLS. `python -m bench.aot WORD...` keeps
+the variants whose kernel or variant name contains a WORD.
+
+To add a kernel, add a function to VARIANTS below that calls its launcher on meta tensors.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import triton
+from triton.backends.nvidia.compiler import get_ptxas
+
+from bench.aot_variants import VARIANTS
+from bench.launches import TARGETS, record_launches
+from himakernels.arch import SHARED_LIMIT
+
+# (kernel, variant, arch) -> why its spills are accepted.
+ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out of one compilation. `spills` counts bytes on NVIDIA, registers on AMD; `error` is empty when all is well."""
+
+    kernel: str
+    variant: str
+    arch: str
+    registers: int = 0
+    spills: int = 0
+    shared: int = 0
+    size: int = 0
+    error: str = ""
+
+
+def _cuda_usage(cubin: bytes) -> tuple[int, int]:
+    """(registers, bytes of local memory), from the cuobjdump that Triton ships beside its ptxas."""
+    cuobjdump = Path(get_ptxas(80).path).with_name("cuobjdump")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run(
+            [cuobjdump, "--dump-resource-usage", file.name], check=True, capture_output=True, text=True
+        ).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
+    assert found is not None, text
+    registers, stack, local = map(int, found.groups())
+    return registers, stack + local
+
+
+def _hip_usage(amdgcn: str) -> tuple[int, int]:
+    """(vector registers, spilled vector and scalar registers), from the metadata of the assembly."""
+    counts = {key: int(value) for key, value in re.findall(r"\.(\w+_count):\s+(\d+)", amdgcn)}
+    return counts["vgpr_count"], counts["vgpr_spill_count"] + counts["sgpr_spill_count"]
+
+
+def compile_variant(variant: str, arch: str) -> list[Row]:
+    """Compiles what the variant launches."""
+    with record_launches(arch) as launches:
+        VARIANTS[variant]()
+    rows = []
+    for launch in launches:
+        try:
+            compiled = triton.compile(launch.source, target=TARGETS[arch], options=launch.options)
+        except Exception as error:  # whatever the compiler raises is the row's result
+            text = str(error).strip() or type(error).__name__
+            rows.append(Row(launch.name, variant, arch, error=text.splitlines()[-1][:160]))
+            continue
+        hip = arch.startswith("gfx")
+        binary = compiled.asm["hsaco" if hip else "cubin"]
+        registers, spills = _hip_usage(compiled.asm["amdgcn"]) if hip else _cuda_usage(binary)
+        shared, error_text = compiled.metadata.shared, ""
+        if shared > SHARED_LIMIT[arch]:
+            error_text = f"shared memory above the limit of {SHARED_LIMIT[arch]}"
+        elif spills and (launch.name, variant, arch) not in ALLOWED_SPILLS:
+            error_text = "spills"
+        rows.append(Row(launch.name, variant, arch, registers, spills, shared, len(binary), error_text))
+    return rows
+
+
+def compile_all(variants: Iterable[str], archs: Iterable[str] = tuple(TARGETS), processes: int = 2) -> list[Row]:
+    """Compiles every variant for every architecture, in the order given."""
+    jobs = [(variant, arch) for variant in variants for arch in archs]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return [row for rows in pool.map(compile_variant, *zip(*jobs, strict=True)) for row in rows]
+
+
+def format_table(rows: list[Row]) -> str:
+    """The printed table, one line a row."""
+    head = ("kernel", "variant", "target", "registers", "spills", "shared", "bytes", "")
+    cells = [
+        (r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.error) for r in rows
+    ]
+    width = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+    lines = []
+    for line in [head, *cells]:
+        text = [c.ljust(w) if i < 3 or i == 7 else c.rjust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))]
+        lines.append("  ".join(text).rstrip())
+    return "\n".join(lines)
+
+
+def main(words: list[str]) -> int:
+    rows = compile_all([name for name in VARIANTS if not words or any(word in name for word in words)])
+    print(format_table(rows))
+    bad = [row for row in rows if row.error]
+    print(f"{len(rows)} kernels compiled, {len(bad)} failed; Triton {triton.__version__}")
+    for (kernel, variant, arch), reason in ALLOWED_SPILLS.items():
+        print(f"allowed to spill: {kernel}, {variant}, {arch}: {reason}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""The launches that are compiled ahead of time: name -> a call of launchers on meta tensors, of the sizes that we train with.
+
+Every @triton.jit kernel of the library is in here (tests/test_aot.py). An entry stands for one set of specialisations.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
+
+R, H, V = 1024, 4096, 131072
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def logits_stats(dtype: torch.dtype, *, softcap: float | None = None, vocab: int = V) -> None:
+    logits_kernels.logits_stats_fwd(meta(R, vocab, dtype=dtype), meta(R, dtype=torch.int64), softcap=softcap)
+
+
+def logits_grad(dtype: torch.dtype, *, softcap: float | None = None, entropy: bool = False, vocab: int = V) -> None:
+    logits, row = meta(R, vocab, dtype=dtype), meta(R)
+    labels = meta(R, dtype=torch.int64)
+    logits_kernels.logits_bwd(logits, labels, row, row, row, row, row if entropy else None, logits, softcap=softcap)
+
+
+def head_fwd(dtype: torch.dtype, *, bias: bool = False, hidden: int = H, vocab: int = V) -> None:
+    out, weight = meta(R, vocab, dtype=dtype), meta(vocab, hidden, dtype=dtype)
+    gemm_kernels.head_logits_fwd(meta(R, hidden, dtype=dtype), weight, meta(vocab, dtype=dtype) if bias else None, out)
+
+
+def head_bwd(dtype: torch.dtype, *, compacted: bool, hidden: int = H, vocab: int = V) -> None:
+    dlogits, weight = meta(R, vocab, dtype=dtype), meta(vocab, hidden, dtype=dtype)
+    x, dx, dweight = meta(R, hidden, dtype=dtype), meta(R, hidden, dtype=dtype), meta(vocab, hidden)
+    rows, count = (meta(R, dtype=torch.int32), meta(1, dtype=torch.int32)) if compacted else (None, None)
+    gemm_kernels.head_dhidden_bwd(dlogits, weight, rows, count, dx)
+    gemm_kernels.head_dweight_bwd(dlogits, x, rows, count, dweight, accumulate=compacted)
+
+
+def head_rows(dtype: torch.dtype) -> None:
+    rows, count = row_kernels.compact_rows(meta(R, dtype=torch.bool))
+    row_kernels.head_dbias_bwd(meta(R, V, dtype=dtype), rows, count, meta(V), accumulate=True)
+    row_kernels.scale_(meta(V, H), meta(1))
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "logits_stats bf16": lambda: logits_stats(torch.bfloat16),
+    "logits_stats fp32 softcap": lambda: logits_stats(torch.float32, softcap=30.0),
+    "logits_stats fp16 ragged": lambda: logits_stats(torch.float16, vocab=50257),
+    "logits_bwd bf16": lambda: logits_grad(torch.bfloat16),
+    "logits_bwd bf16 entropy softcap": lambda: logits_grad(torch.bfloat16, entropy=True, softcap=30.0),
+    "logits_bwd fp32 entropy": lambda: logits_grad(torch.float32, entropy=True),
+    "head_logits bf16": lambda: head_fwd(torch.bfloat16),
+    "head_logits fp16 bias ragged": lambda: head_fwd(torch.float16, bias=True, hidden=900, vocab=50257),
+    "head_logits fp32": lambda: head_fwd(torch.float32),
+    "head_bwd bf16": lambda: head_bwd(torch.bfloat16, compacted=False),
+    "head_bwd bf16 compacted": lambda: head_bwd(torch.bfloat16, compacted=True),
+    "head_bwd bf16 compacted Qwen2.5-0.5B": lambda: head_bwd(torch.bfloat16, compacted=True, hidden=896, vocab=151936),
+    "head_bwd bf16 compacted H=2048": lambda: head_bwd(torch.bfloat16, compacted=True, hidden=2048, vocab=151936),
+    "head_bwd fp16 compacted ragged": lambda: head_bwd(torch.float16, compacted=True, hidden=900, vocab=50257),
+    "head_bwd fp32 compacted": lambda: head_bwd(torch.float32, compacted=True),
+    "head_rows bf16": lambda: head_rows(torch.bfloat16),
+}
