@@ -168,7 +168,10 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   const int64_t block_panels = std::min<int64_t>(m_panels, std::max<int64_t>(40, 8 * threads));
   // A that fits whole is packed once; otherwise each block of it is packed again for every block of N.
   const bool whole_a = m_panels == block_panels && M * K <= (int64_t{1} << 22);
-  Buffer packed_a = allocate(block_panels * mr * kc * (whole_a ? ceil_div(K, kc) : 1));
+  // Each thread packs A into room of its own: where the last block has fewer panels, threads move to other panels, and must
+  // not overwrite what another still reads. parts * ceil(block_panels / parts) <= block_panels + threads.
+  const int64_t room_a = (block_panels + threads) * mr * kc;
+  Buffer packed_a = allocate(room_a * (whole_a ? ceil_div(K, kc) : 1));
   Buffer packed_b = allocate(nc * kc);
 
 #pragma omp parallel num_threads(threads)
@@ -189,13 +192,14 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
                      packed_b.get() + j * nr * kc);
         for (int64_t p0 = 0; p0 < m_panels; p0 += block_panels) {
           const int64_t panels = std::min(block_panels, m_panels - p0);
-          const int64_t first = panels * t / parts, last = panels * (t + 1) / parts;
-          float* block_a = packed_a.get() + (whole_a ? k0 / kc * block_panels * mr * kc : 0);
+          const int64_t share = ceil_div(panels, parts), own = ceil_div(block_panels, parts) * t;
+          const int64_t first = std::min(panels, share * t), last = std::min(panels, share * (t + 1));
+          float* own_a = packed_a.get() + (whole_a ? k0 / kc * room_a : 0) + own * mr * kc;
           // A thread packs the panels that it will use itself, so only B needs the barrier.
           if (!whole_a || n0 == 0)
             for (int64_t i = first; i < last; ++i)
               pack_panel(a, (p0 + i) * mr, k0, a.row_stride, a.col_stride, std::min(mr, M - (p0 + i) * mr), depth, mr,
-                         block_a + i * mr * kc);
+                         own_a + (i - first) * mr * kc);
           if (p0 == 0) {
 #pragma omp barrier
           }
@@ -203,7 +207,7 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
             const int64_t m = (p0 + i) * mr, rows = std::min(mr, M - m);
             for (int64_t j = 0; j < n_panels; ++j) {
               const int64_t n = n0 + j * nr, cols = std::min(nr, N - n);
-              const float* pa = block_a + i * mr * kc;
+              const float* pa = own_a + (i - first) * mr * kc;
               const float* pb = packed_b.get() + j * nr * kc;
               if (rows == mr && cols == nr && !to_half) {
                 kernel.run(depth, pa, pb, static_cast<float*>(c.data) + m * c.row_stride + n, c.row_stride, add);
