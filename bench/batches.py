@@ -115,7 +115,7 @@ def make_batch(
     scale = 2 / math.sqrt(shape.hidden) * hidden.float().norm(dim=1)
     logprobs = (hidden.float() * weight[labels.clamp(min=0)].float()).sum(1) - math.log(shape.vocab) - scale**2 / 2
     noise = torch.randn(3, n, generator=g) * off_policy
-    batch = PackedBatch(
+    return PackedBatch(
         hidden=hidden.to(device).requires_grad_(),
         weight=weight.to(device).requires_grad_(not frozen_head),
         labels=labels.to(device),
@@ -128,7 +128,6 @@ def make_batch(
         ref_logprobs=(logprobs + noise[1]).to(device),
         rollout_logprobs=(logprobs + noise[0] + noise[2] / 3).to(device),
     )
-    return batch
 
 
 @dataclass(frozen=True)

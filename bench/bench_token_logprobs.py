@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from bench.batches import PackedBatch
 from bench.bench_vrgrpo_loss import run
@@ -32,7 +31,9 @@ def _trl_logprobs(batch: PackedBatch) -> torch.Tensor:
 
 def _torch_cross_entropy(batch: PackedBatch, *, chunked: bool, reduction: str) -> torch.Tensor:
     options = torch.nn.LinearCrossEntropyOptions() if chunked else None
-    return F.linear_cross_entropy(batch.hidden, batch.weight, batch.labels, reduction=reduction, options=options)
+    return torch.nn.functional.linear_cross_entropy(
+        batch.hidden, batch.weight, batch.labels, reduction=reduction, options=options
+    )
 
 
 # Every entry is a scalar, so that all are asked for the same backward: each row's log-probability counts alike.
@@ -44,7 +45,7 @@ LOGPROBS: dict[str, Scalar] = {
 }
 CROSS_ENTROPY: dict[str, Scalar] = {
     "himakernels": lambda b: token_cross_entropy(b.hidden, b.weight, b.labels).loss,
-    "eager torch": lambda b: F.cross_entropy((b.hidden @ b.weight.T).float(), b.labels),
+    "eager torch": lambda b: torch.nn.functional.cross_entropy((b.hidden @ b.weight.T).float(), b.labels),
     "F.linear_cross_entropy": lambda b: _torch_cross_entropy(b, chunked=False, reduction="mean"),
     "F.linear_cross_entropy, chunked": lambda b: _torch_cross_entropy(b, chunked=True, reduction="mean"),
 }

@@ -56,8 +56,8 @@ def _step(loss: opponents.Loss, batch: PackedBatch) -> Callable[[], tuple[torch.
 
 
 def _worst_error(grads: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
-    """The largest error over the largest element, of the worse of dhidden and dweight."""
-    return max(((g.double() - t).abs().max() / t.abs().max()).item() for g, t in zip(grads, truth, strict=True))
+    """The norm of the error over the norm of the truth, of the worse of dhidden and dweight."""
+    return max(((g.double() - t).norm() / t.norm()).item() for g, t in zip(grads, truth, strict=True))
 
 
 def show(dtype: torch.dtype) -> None:
@@ -132,7 +132,7 @@ def main() -> None:
         f"{SHAPE.rows:,} tokens of {SHAPE.samples} samples in groups of 8, {len(AGENTS)} agents; hidden size {SHAPE.hidden}, "
         f"vocabulary {SHAPE.vocab:,}; grpo loss, forward + backward.\n"
         "We take all agents in one call. The peers know no agents: they are called once an agent, results summed.\n"
-        "Gradient error: largest error over largest gradient, against fp64 on the same inputs.\n"
+        "Gradient error: norm of the error over norm of the gradient, against fp64 on the same inputs.\n"
         "Peak memory: beside the inputs, gradients included, in a process of its own.\n"
     )
     for dtype in (torch.float32, torch.bfloat16):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from bench.batches import PackedBatch
 from bench.opponents import liger_triton_loss, loss_and_grads
@@ -53,7 +52,7 @@ def _after_default_backward(batch: PackedBatch) -> torch.Tensor:
     from liger_kernel.transformers.grpo_loss import triton_grpo_loss
 
     assert batch.logits is not None
-    logits = F.pad(batch.logits.detach()[None], (0, 0, 0, 1)).requires_grad_()  # [1, R + 1, V]: one sample
+    logits = torch.nn.functional.pad(batch.logits.detach()[None], (0, 0, 0, 1)).requires_grad_()  # [1, R + 1, V]: one sample
     loss, _ = triton_grpo_loss(logits, None, None, batch.labels.clamp(min=0)[None], torch.ones(1), beta=0.0, reduce=True)
     loss.backward()
     return logits.detach()[0, :-1]

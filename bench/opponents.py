@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from bench.batches import PackedBatch, Padding
 from himakernels import vrgrpo_loss, vrgrpo_loss_from_logits
@@ -37,14 +36,14 @@ def loss_and_grads(
 
 
 def _inputs(batch: PackedBatch, options: PolicyOptions) -> dict[str, Any]:
-    return dict(
-        sample_id=batch.sample_id,
-        advantages=batch.advantages,
-        advantage_level=batch.advantage_level,
-        old_logprobs=batch.old_logprobs,
-        ref_logprobs=batch.ref_logprobs if options.kl_coef else None,
-        rollout_logprobs=batch.rollout_logprobs if options.importance else None,
-    )
+    return {
+        "sample_id": batch.sample_id,
+        "advantages": batch.advantages,
+        "advantage_level": batch.advantage_level,
+        "old_logprobs": batch.old_logprobs,
+        "ref_logprobs": batch.ref_logprobs if options.kl_coef else None,
+        "rollout_logprobs": batch.rollout_logprobs if options.importance else None,
+    }
 
 
 def our_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, **more: Any) -> torch.Tensor:
@@ -79,6 +78,16 @@ def loss_around(logprobs: torch.Tensor, batch: PackedBatch, options: PolicyOptio
         log_ratio = batch.ref_logprobs - logprobs
         loss = loss + options.kl_coef * (log_ratio.exp() - log_ratio - 1)
     return (loss * share).sum()
+
+
+def _policy_settings(options: PolicyOptions) -> dict[str, Any]:
+    """The arguments that Liger's two losses and TRL's configuration have in common."""
+    names = ("sapo_temperature_pos", "sapo_temperature_neg", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg")
+    return {
+        "delta": options.delta,
+        "use_bias_correction_kl": options.kl_ratio_correction,
+        **{name: getattr(options, name) for name in (*names, "vespo_lambda_neg")},
+    }
 
 
 # ---- TRL 1.16
@@ -119,17 +128,7 @@ def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.
             reduce=lambda x, reduction: x,
         ),
         model=SimpleNamespace(training=True),
-        args=SimpleNamespace(
-            delta=options.delta,
-            use_bias_correction_kl=options.kl_ratio_correction,
-            steps_per_generation=1,
-            sapo_temperature_pos=options.sapo_temperature_pos,
-            sapo_temperature_neg=options.sapo_temperature_neg,
-            vespo_k_pos=options.vespo_k_pos,
-            vespo_lambda_pos=options.vespo_lambda_pos,
-            vespo_k_neg=options.vespo_k_neg,
-            vespo_lambda_neg=options.vespo_lambda_neg,
-        ),
+        args=SimpleNamespace(steps_per_generation=1, **_policy_settings(options)),
         loss_type=options.loss_type,
         importance_sampling_level=options.ratio_level,
         epsilon_low=options.clip_low,
@@ -197,6 +196,17 @@ def trl_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float =
 # ---- Liger 0.8.5
 
 
+def _liger_settings(options: PolicyOptions, temperature: float) -> dict[str, Any]:
+    return {
+        "beta": options.kl_coef,
+        "loss_type": options.loss_type,
+        "max_completion_length": options.max_completion_length,
+        "importance_sampling_level": options.ratio_level,
+        "temperature": temperature,
+        **_policy_settings(options),
+    }
+
+
 def _liger_inputs(batch: PackedBatch, options: PolicyOptions, padding: Padding) -> dict[str, torch.Tensor | None]:
     if options.entropy_coef or options.kl_estimator != "k3":
         raise NotImplementedError("Liger has no entropy bonus and no KL estimator beside k3")
@@ -216,23 +226,11 @@ def liger_fused_loss(
     padding = Padding.of(batch)
     inputs = _liger_inputs(batch, options, padding)
     loss = LigerFusedLinearGRPOLoss(
-        beta=options.kl_coef,
         compiled=compiled,
         use_ref_model=options.kl_coef != 0,
         epsilon_low=options.clip_low,
         epsilon_high=options.clip_high,
-        loss_type=options.loss_type,
-        max_completion_length=options.max_completion_length,
-        importance_sampling_level=options.ratio_level,
-        sapo_temperature_pos=options.sapo_temperature_pos,
-        sapo_temperature_neg=options.sapo_temperature_neg,
-        temperature=temperature,
-        delta=options.delta,
-        use_bias_correction_kl=options.kl_ratio_correction,
-        vespo_k_pos=options.vespo_k_pos,
-        vespo_lambda_pos=options.vespo_lambda_pos,
-        vespo_k_neg=options.vespo_k_neg,
-        vespo_lambda_neg=options.vespo_lambda_neg,
+        **_liger_settings(options, temperature),
     )(
         padding.pad(batch.hidden),
         batch.weight,
@@ -256,30 +254,18 @@ def liger_triton_loss(
     inputs = _liger_inputs(batch, options, padding)
     logits = batch.hidden @ batch.weight.T if batch.logits is None else batch.logits
     loss, _ = triton_grpo_loss(
-        F.pad(padding.pad(logits), (0, 0, 0, 1)).contiguous(),
+        torch.nn.functional.pad(padding.pad(logits), (0, 0, 0, 1)).contiguous(),
         inputs["old"],
         inputs["ref"],
         padding.pad(batch.labels),
         batch.advantages,
         padding.mask,
-        temperature=temperature,
-        beta=options.kl_coef,
         eps_low=options.clip_low,
         eps_high=options.clip_high,
         inplace=inplace,
-        loss_type=options.loss_type,
-        max_completion_length=options.max_completion_length,
-        importance_sampling_level=options.ratio_level,
         reduce=True,
-        sapo_temperature_pos=options.sapo_temperature_pos,
-        sapo_temperature_neg=options.sapo_temperature_neg,
         vllm_is_ratio=inputs["ratio"],
-        delta=options.delta,
-        use_bias_correction_kl=options.kl_ratio_correction,
-        vespo_k_pos=options.vespo_k_pos,
-        vespo_lambda_pos=options.vespo_lambda_pos,
-        vespo_k_neg=options.vespo_k_neg,
-        vespo_lambda_neg=options.vespo_lambda_neg,
+        **_liger_settings(options, temperature),
     )
     return loss
 
@@ -299,7 +285,7 @@ def eager_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float
 def linear_cross_entropy_loss(batch: PackedBatch, options: PolicyOptions, *, chunked: bool = False) -> torch.Tensor:
     """torch's `F.linear_cross_entropy(reduction="none")`, as it comes or with its chunked implementation."""
     chunking = torch.nn.LinearCrossEntropyOptions() if chunked else None
-    nll = F.linear_cross_entropy(batch.hidden, batch.weight, batch.labels, reduction="none", options=chunking)
+    nll = torch.nn.functional.linear_cross_entropy(batch.hidden, batch.weight, batch.labels, reduction="none", options=chunking)
     return loss_around(-nll.float(), batch, options)
 
 

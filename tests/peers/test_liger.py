@@ -165,7 +165,7 @@ def test_delta_inside_the_clip_range_is_trl_where_liger_differs(
 def test_defect_nan_where_the_clipped_gradient_is_zero(triton_results: tuple[dict, Results]) -> None:
     """old_logprob = -200: the token is clipped, so the gradient is 0. Both of Liger's losses give NaN."""
     options = PolicyOptions()
-    loss, (dlogits,) = triton_results[0]["overflow"]
+    _, (dlogits,) = triton_results[0]["overflow"]
     assert dlogits.isnan().any()
     _, (dhidden, _) = loss_and_grads(liger_fused_loss, OVERFLOW, options)
     assert dhidden.isnan().any()
