@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -16,7 +18,7 @@ from bench.shapes import Shape
 from himakernels import vrgrpo_loss
 
 AGENTS = ("master", "search", "reviews", "orders", "support")
-SHAPE = Shape("demo", 800, 256, 32_000, 40)
+SHAPE = Shape("demo", 800, 256, 16_000, 40)
 WARM_UP = Shape("demo-warm-up", 800, 16, 512, 40)
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
@@ -60,9 +62,28 @@ def _worst_error(grads: list[torch.Tensor], truth: list[torch.Tensor]) -> float:
     return max(((g.double() - t).norm() / t.norm()).item() for g, t in zip(grads, truth, strict=True))
 
 
+def measure(name: str, dtype: torch.dtype, target: str) -> None:
+    """In a process of its own: one contender's loss, gradients, time and peak memory, saved to `target`."""
+    peer = _peers()[name]
+    run, warm = _step(peer.loss, demo_batch(dtype)), _step(peer.loss, demo_batch(dtype, WARM_UP))
+    results: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+    seconds: list[float] = []
+
+    def timed() -> None:
+        seconds.append(seconds_of(lambda: results.append(run())))
+
+    peak = peak_of(timed, warm)
+    for _ in range(0 if peer.slow else 3):
+        results.clear()
+        timed()
+    loss, grads = results[-1]
+    torch.save({"loss": loss, "grads": grads}, target)
+    print(json.dumps({"peak": peak, "seconds": Timing.of(seconds).median}))
+
+
 def show(dtype: torch.dtype) -> None:
     """The table of one dtype."""
-    batch, warm = demo_batch(dtype), demo_batch(dtype, WARM_UP)
+    batch = demo_batch(dtype)
     truth, truth_grads = opponents.loss_and_grads(agent_by_agent(opponents.eager_loss), batch.to(torch.float64), OPTIONS)
     rows = [[NAMES[dtype], "loss", "gradient error", "time", "peak memory"]]
     rows.append(["fp64 reference", f"{truth.item():.7f}", "", "", ""])
@@ -70,14 +91,13 @@ def show(dtype: torch.dtype) -> None:
         if not peer.installed:
             rows.append([name, "not installed", "", "", ""])
             continue
-        _step(peer.loss, warm)()
-        run = _step(peer.loss, batch)
-        results: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
-        seconds = [seconds_of(lambda: results.append(run())) for _ in range(1 if peer.slow else 3)]  # noqa: B023
-        value, grads = results[-1]
-        peak = run_json("bench.demo", "--peak", name, "--dtype", str(dtype).removeprefix("torch."))["peak"]
-        time = f"{Timing.of(seconds).median * 1e3:,.0f} ms"
-        rows.append([name, f"{value.item():.7f}", f"{_worst_error(grads, truth_grads):.1e}", time, f"{peak / MIB:,.0f} MiB"])
+        with tempfile.TemporaryDirectory() as folder:
+            target = str(Path(folder, "result.pt"))
+            cost = run_json("bench.demo", "--measure", name, "--dtype", str(dtype).removeprefix("torch."), "--into", target)
+            result = torch.load(target)
+        error = f"{_worst_error(result['grads'], truth_grads):.1e}"
+        time, peak = f"{cost['seconds'] * 1e3:,.0f} ms", f"{cost['peak'] / MIB:,.0f} MiB"
+        rows.append([name, f"{result['loss'].item():.7f}", error, time, peak])
     print(table(rows), end="\n\n", flush=True)
 
 
@@ -120,20 +140,21 @@ def show_metrics() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peak", help="print the peak memory of one contender, in a process of its own")
+    parser.add_argument("--measure", help="measure one contender, in a process of its own")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--into", help="where --measure saves loss and gradients")
     args = parser.parse_args()
-    if args.peak:
-        loss, dtype = _peers()[args.peak].loss, DTYPES[args.dtype]
-        print(json.dumps({"peak": peak_of(_step(loss, demo_batch(dtype)), _step(loss, demo_batch(dtype, WARM_UP)))}))
+    if args.measure:
+        measure(args.measure, DTYPES[args.dtype], args.into)
         return
     print(f"{device_name()}, {torch.get_num_threads()} threads, torch {version('torch')}")
     print(
         f"{SHAPE.rows:,} tokens of {SHAPE.samples} samples in groups of 8, {len(AGENTS)} agents; hidden size {SHAPE.hidden}, "
         f"vocabulary {SHAPE.vocab:,}; grpo loss, forward + backward.\n"
         "We take all agents in one call. The peers know no agents: they are called once an agent, results summed.\n"
+        "Everyone runs in a process of its own.\n"
         "Gradient error: norm of the error over norm of the gradient, against fp64 on the same inputs.\n"
-        "Peak memory: beside the inputs, gradients included, in a process of its own.\n"
+        "Peak memory: beside the inputs, gradients included.\n"
     )
     for dtype in (torch.float32, torch.bfloat16):
         show(dtype)
