@@ -28,7 +28,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops tests/test_tl_math.py
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/lm_head tests/ops tests/test_tl_math.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

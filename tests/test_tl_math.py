@@ -56,8 +56,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return np.exp(-softplus(-x))
 
 
-# name -> (exact function, arguments, ulps allowed). exp of a GPU is off by the rounding of its argument times log2(e), which
-# grows with the argument: `+ |x|` ulps where exp of x is the result.
+# name -> (exact function, arguments, ulps allowed). exp of a GPU is off by the rounding of its argument times log2(e),
+# which grows with the argument: `+ |x|` ulps where exp of x is the result.
 CASES = {
     "tl_tanh": (np.tanh, log_spaced(1e-30, 1e30), 4.0),
     "tl_log1p": (np.log1p, np.abs(log_spaced(1e-30, 1e30)), 4.0),

@@ -205,9 +205,9 @@ def test_infinite_reward_is_never_a_silent_zero(bad: float, normalize: str) -> N
 # --- properties -------------------------------------------------------------------------------------------------------
 
 # Multiples of 1/8 below 100: every sum is exact, so that equalities hold bitwise.
-batches = st.lists(
-    st.tuples(st.integers(-800, 800).map(lambda i: i / 8), st.integers(0, 5)), min_size=1, max_size=40
-).map(lambda pairs: ([r for r, _ in pairs], [g for _, g in pairs]))
+batches = st.lists(st.tuples(st.integers(-800, 800).map(lambda i: i / 8), st.integers(0, 5)), min_size=1, max_size=40).map(
+    lambda pairs: ([r for r, _ in pairs], [g for _, g in pairs])
+)
 options = st.fixed_dictionaries({"normalize": st.sampled_from(NORMALIZE), "scale_by_batch_std": st.booleans()})
 
 
@@ -298,9 +298,7 @@ def trl_advantages(rewards: torch.Tensor, weights: torch.Tensor, size: int, comb
     from trl.trainer.utils import nanstd as trl_nanstd
 
     def nanstd(x: torch.Tensor, **kwargs) -> torch.Tensor:
-        torch.set_default_dtype(
-            torch.float64
-        )  # its n / (n - 1) is a division of ints: fp32 else, also for fp64 rewards
+        torch.set_default_dtype(torch.float64)  # its n / (n - 1) is a division of ints: fp32 else, also for fp64 rewards
         try:
             return trl_nanstd(x, **kwargs)
         finally:
@@ -367,9 +365,7 @@ def test_empty_and_one() -> None:
         got = group_advantages(none, no_id, num_groups=num_groups)
         assert got.advantages.shape == (0,)
         assert got.count.tolist() == got.mean.tolist() == got.variance.tolist() == [0] * n
-    got = group_advantages(
-        none.reshape(0, 2), no_id, num_groups=2, combine="normalize_then_sum", scale_by_batch_std=True
-    )
+    got = group_advantages(none.reshape(0, 2), no_id, num_groups=2, combine="normalize_then_sum", scale_by_batch_std=True)
     assert got.advantages.shape == (0,)
     one = torch.tensor([3.0], device=DEVICE)
     zero = torch.tensor([0], device=DEVICE)
@@ -428,9 +424,7 @@ def test_id_out_of_range_with_sorted_ids(monkeypatch: pytest.MonkeyPatch) -> Non
         group_id = group_id - 1  # the first groups fall out below, the last ones above
         got = group_advantages(rewards, group_id, num_groups=num_groups)
         assert torch.equal(got.advantages.isnan(), (group_id < 0) | (group_id >= num_groups))
-        assert (
-            got.count.tolist() == torch.bincount(group_id.clamp(min=-1) + 1, minlength=40)[1 : num_groups + 1].tolist()
-        )
+        assert got.count.tolist() == torch.bincount(group_id.clamp(min=-1) + 1, minlength=40)[1 : num_groups + 1].tolist()
 
 
 R, G = torch.zeros(4), torch.zeros(4, dtype=torch.int64)

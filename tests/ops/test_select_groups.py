@@ -34,9 +34,7 @@ def test_hand_computed(variance: list[float], per: list[int] | None, top_k: int 
 
 
 # Few distinct values, so that ties, zeros and NaN are common.
-groups = st.lists(
-    st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, NAN, INF, -1.0]), st.integers(-2, 2)), max_size=24
-)
+groups = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, NAN, INF, -1.0]), st.integers(-2, 2)), max_size=24)
 
 
 def run(select: Callable[..., torch.Tensor], pairs: list, top_k: int | None, keyed: bool) -> list[bool]:
