@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t kBlockK = 256;
 constexpr int64_t kBlockN = 1024;
+constexpr int64_t kSmall = 1 << 20;  // multiply-adds below which a second thread costs more than it does
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -246,6 +247,7 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   if (to_half && (accumulate || K > kMaxSingleBlock))
     throw std::invalid_argument("gemm: a half C needs one block of K");
   if (M == 0 || N == 0) return;
+  if (M * N * K < kSmall) threads = 1;
 
   // Equal blocks of K, a multiple of 8 long, so that no block is a short remainder.
   const int64_t k_blocks = to_half ? 1 : std::max<int64_t>(1, ceil_div(K, kBlockK));
