@@ -20,7 +20,8 @@ namespace {
 
 constexpr int64_t kBlockK = 256;
 constexpr int64_t kBlockN = 1024;
-constexpr int64_t kSmall = 1 << 20;  // multiply-adds below which a second thread costs more than it does
+constexpr int64_t kBlocksPerRun = 8;  // blocks of K between two meetings of the threads
+constexpr int64_t kSmall = 1 << 20;   // multiply-adds below which a second thread costs more than it does
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -253,6 +254,7 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   const int64_t k_blocks = to_half ? 1 : std::max<int64_t>(1, ceil_div(K, kBlockK));
   const int64_t kc = std::max<int64_t>(1, ceil_div(ceil_div(K, k_blocks), 8) * 8);
   const int64_t nc = std::min(ceil_div(N, nr) * nr, ceil_div(kBlockN, nr) * nr);
+  const int64_t run = kc * std::min<int64_t>(k_blocks, kBlocksPerRun);
   const int64_t m_panels = ceil_div(M, mr);
   const int64_t block_panels = std::min<int64_t>(m_panels, std::max<int64_t>(40, 8 * threads));
   // A that fits whole is packed once; otherwise each block of it is packed again for every block of N.
@@ -260,7 +262,7 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   // Each thread has slots of its own: it may be a block ahead of the others, and the last block has fewer panels.
   const int64_t slots = block_panels + threads;
   Buffer packed_a = allocate(slots * mr * kc * (whole_a ? ceil_div(K, kc) : 1));
-  Buffer packed_b = allocate(nc * kc);
+  Buffer packed_b = allocate(nc * run);
 
 #pragma omp parallel num_threads(threads)
   {
@@ -272,37 +274,38 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
     alignas(64) float edge[16 * 32];
     for (int64_t n0 = 0; n0 < N; n0 += nc) {
       const int64_t n_count = std::min(nc, N - n0), n_panels = ceil_div(n_count, nr);
-      for (int64_t k0 = 0; k0 < std::max<int64_t>(K, 1); k0 += kc) {
-        const int64_t depth = std::min(kc, K - k0);
-        const bool add = accumulate || k0 > 0;
-        const int64_t steps = kernel.pairs ? ceil_div(depth, 2) : depth;
-        for (int64_t j = n_panels * t / parts; j < n_panels * (t + 1) / parts; ++j)
-          pack_panel(b, n0 + j * nr, k0, b.col_stride, b.row_stride, std::min(nr, n_count - j * nr), depth, nr,
-                     kernel.pairs, packed_b.get() + j * nr * kc);
+      for (int64_t run0 = 0; run0 < std::max<int64_t>(K, 1); run0 += run) {
+        // All threads pack B for a run of blocks of K; what they pack of A is for themselves alone.
+        const int64_t run_end = std::max<int64_t>(std::min(K, run0 + run), run0 + 1);
+        for (int64_t k0 = run0; k0 < run_end; k0 += kc)
+          for (int64_t j = n_panels * t / parts; j < n_panels * (t + 1) / parts; ++j)
+            pack_panel(b, n0 + j * nr, k0, b.col_stride, b.row_stride, std::min(nr, n_count - j * nr),
+                       std::min(kc, K - k0), nr, kernel.pairs, packed_b.get() + (k0 - run0) * nc + j * nr * kc);
+#pragma omp barrier
         for (int64_t p0 = 0; p0 < m_panels; p0 += block_panels) {
           const int64_t panels = std::min(block_panels, m_panels - p0);
           const int64_t first = panels * t / parts, last = panels * (t + 1) / parts;
-          const int64_t first_slot = t * ceil_div(block_panels, parts) + (whole_a ? k0 / kc * slots : 0);
-          float* own_a = packed_a.get() + first_slot * mr * kc;
-          // A thread packs the panels that it will use itself, so only B needs the barrier.
-          if (!whole_a || n0 == 0)
-            for (int64_t i = first; i < last; ++i)
-              pack_panel(a, (p0 + i) * mr, k0, a.row_stride, a.col_stride, std::min(mr, M - (p0 + i) * mr), depth, mr,
-                         kernel.pairs, own_a + (i - first) * mr * kc);
-          if (p0 == 0) {
-#pragma omp barrier
-          }
-          for (int64_t i = first; i < last; ++i) {
-            const int64_t m = (p0 + i) * mr, rows = std::min(mr, M - m);
-            for (int64_t j = 0; j < n_panels; ++j) {
-              const int64_t n = n0 + j * nr, cols = std::min(nr, N - n);
-              const float* pa = own_a + (i - first) * mr * kc;
-              const float* pb = packed_b.get() + j * nr * kc;
-              if (rows == mr && cols == nr && !to_half) {
-                kernel.run(steps, pa, pb, static_cast<float*>(c.data) + m * c.row_stride + n, c.row_stride, add);
-              } else {
-                kernel.run(steps, pa, pb, edge, nr, false);
-                store_edge(edge, rows, cols, nr, c, m, n, add);
+          for (int64_t k0 = run0; k0 < run_end; k0 += kc) {
+            const int64_t depth = std::min(kc, K - k0), steps = kernel.pairs ? ceil_div(depth, 2) : depth;
+            const bool add = accumulate || k0 > 0;
+            float* own_a =
+                packed_a.get() + (t * ceil_div(block_panels, parts) + (whole_a ? k0 / kc * slots : 0)) * mr * kc;
+            if (!whole_a || n0 == 0)
+              for (int64_t i = first; i < last; ++i)
+                pack_panel(a, (p0 + i) * mr, k0, a.row_stride, a.col_stride, std::min(mr, M - (p0 + i) * mr), depth, mr,
+                           kernel.pairs, own_a + (i - first) * mr * kc);
+            for (int64_t i = first; i < last; ++i) {
+              const int64_t m = (p0 + i) * mr, rows = std::min(mr, M - m);
+              for (int64_t j = 0; j < n_panels; ++j) {
+                const int64_t n = n0 + j * nr, cols = std::min(nr, N - n);
+                const float* pa = own_a + (i - first) * mr * kc;
+                const float* pb = packed_b.get() + (k0 - run0) * nc + j * nr * kc;
+                if (rows == mr && cols == nr && !to_half) {
+                  kernel.run(steps, pa, pb, static_cast<float*>(c.data) + m * c.row_stride + n, c.row_stride, add);
+                } else {
+                  kernel.run(steps, pa, pb, edge, nr, false);
+                  store_edge(edge, rows, cols, nr, c, m, n, add);
+                }
               }
             }
           }

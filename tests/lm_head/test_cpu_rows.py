@@ -1,12 +1,11 @@
 """Rows of logits on the CPU: confident tokens, masked tokens, NaN and infinity; compaction of inactive rows; memory."""
 
-import math
 
 import pytest
 import torch
 
 from himakernels.lm_head import cpu
-from himakernels.lm_head.types import Head, Needs, RowStats
+from himakernels.lm_head.types import Head, Needs
 from himakernels.ops.token_logprobs.reference import token_logprobs_reference
 from himakernels.testing import assert_gate
 
