@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint types format aot bench clean
+.PHONY: demo test lint types format aot bench compare clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -28,7 +28,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops tests/test_tl_math.py
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/lm_head tests/ops tests/test_tl_math.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -46,6 +46,11 @@ format: $(VENV)/.ready
 # Every kernel compiled ahead of time for sm_80, sm_90, sm_100 and gfx942: registers, spills, shared memory.
 aot: $(VENV)/.ready
 	$(BIN)/python -m bench.aot
+
+# Ours beside the peers and the three bare products, at the small shape; SHAPE=qwen-512 or qwen-4096 for an LM head's size.
+SHAPE ?= small
+compare: $(VENV)/.ready
+	$(BIN)/python -m bench.compare --shape $(SHAPE)
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m pytest bench -s

@@ -1,10 +1,10 @@
 """Compiles every kernel ahead of time for sm_80, sm_90, sm_100 and gfx942: `python -m bench.aot`, no GPU needed.
 
-Prints registers, spills, shared memory and size of every variant, and fails (exit status 1) where a kernel does not compile,
-needs more shared memory than its target has, or spills without being in ALLOWED_SPILLS. `python -m bench.aot WORD...` keeps
-the variants whose kernel or variant name contains a WORD.
+Prints registers, spills, shared memory and size of every variant, and fails (exit status 1) where a kernel does not
+compile, needs more shared memory than its target has, or spills without being in ALLOWED_SPILLS.
+`python -m bench.aot WORD...` keeps the variants whose name contains a WORD.
 
-To add a kernel, add a function to VARIANTS below that calls its launcher on meta tensors.
+To add a kernel, add a function to VARIANTS in bench/aot_variants.py that calls its launcher on meta tensors.
 """
 
 import re
@@ -15,10 +15,8 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import triton
-from triton.backends.nvidia.compiler import get_ptxas
 
 from bench.aot_variants import VARIANTS
 from bench.launches import TARGETS, record_launches
@@ -30,7 +28,7 @@ ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {}
 
 @dataclass(frozen=True)
 class Row:
-    """What came out of one compilation. `spills` counts bytes on NVIDIA, registers on AMD; `error` is empty when all is well."""
+    """What came out of one compilation: spills in bytes on NVIDIA, in registers on AMD; no error when all is well."""
 
     kernel: str
     variant: str
@@ -43,13 +41,15 @@ class Row:
 
 
 def _cuda_usage(cubin: bytes) -> tuple[int, int]:
-    """(registers, bytes of local memory), from the cuobjdump that Triton ships beside its ptxas."""
-    cuobjdump = Path(get_ptxas(80).path).with_name("cuobjdump")
+    """(registers, bytes of local memory), from the cuobjdump that comes with Triton."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         text = subprocess.run(
-            [cuobjdump, "--dump-resource-usage", file.name], check=True, capture_output=True, text=True
+            [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
     assert found is not None, text
@@ -97,9 +97,7 @@ def compile_all(variants: Iterable[str], archs: Iterable[str] = tuple(TARGETS), 
 def format_table(rows: list[Row]) -> str:
     """The printed table, one line a row."""
     head = ("kernel", "variant", "target", "registers", "spills", "shared", "bytes", "")
-    cells = [
-        (r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.error) for r in rows
-    ]
+    cells = [(r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.error) for r in rows]
     width = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     lines = []
     for line in [head, *cells]:

@@ -1,5 +1,6 @@
-"""The launches that are compiled ahead of time: name -> a call of launchers on meta tensors, of the sizes that we train with.
+"""The launches that are compiled ahead of time: name -> a call of launchers on meta tensors.
 
+The sizes are those that we train with, and ragged ones.
 Every @triton.jit kernel of the library is in here (tests/test_aot.py). An entry stands for one set of specialisations.
 """
 
@@ -8,6 +9,10 @@ from collections.abc import Callable
 import torch
 
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
+from himakernels.ops.group_advantages.kernels import group_advantages_fwd
+from himakernels.ops.vrgrpo_loss.kernels import policy_logits_fwd, segment_sum_fwd
+from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.ops.vrgrpo_loss.rows import Rows, Samples
 
 R, H, V = 1024, 4096, 131072
 
@@ -45,6 +50,25 @@ def head_rows(dtype: torch.dtype) -> None:
     row_kernels.scale_(meta(V, H), meta(1))
 
 
+def policy_logits(dtype: torch.dtype, options: PolicyOptions, *, softcap: float | None = None, vocab: int = V) -> None:
+    logits, labels, row = meta(R, vocab, dtype=dtype), meta(R, dtype=torch.int64), meta(R)
+    samples = Samples(labels, row, R, None, None)
+    rows = Rows(row, row, row, row, row if options.kl_coef else None, row if options.importance else None, samples)
+    policy_logits_fwd(logits, logits, labels, rows, options, temperature=1.0, softcap=softcap)
+
+
+def segment_sum() -> None:
+    segment_sum_fwd(meta(R), meta(R, dtype=torch.int64), meta(65, dtype=torch.int64))
+
+
+def group_advantages(*, columns: int, num_groups: int, separate: bool = False) -> None:
+    S = 8192
+    rewards = meta(S) if columns == 1 else meta(S, columns)
+    weights = None if columns == 1 else meta(columns)
+    options = {"normalize": "std", "eps": 1e-4, "separate": separate, "dtype": torch.float32}
+    group_advantages_fwd(rewards, meta(S, dtype=torch.int64), num_groups, weights, **options)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "logits_stats bf16": lambda: logits_stats(torch.bfloat16),
     "logits_stats fp32 softcap": lambda: logits_stats(torch.float32, softcap=30.0),
@@ -52,6 +76,18 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "logits_bwd bf16": lambda: logits_grad(torch.bfloat16),
     "logits_bwd bf16 entropy softcap": lambda: logits_grad(torch.bfloat16, entropy=True, softcap=30.0),
     "logits_bwd fp32 entropy": lambda: logits_grad(torch.float32, entropy=True),
+    "policy bf16 grpo": lambda: policy_logits(torch.bfloat16, PolicyOptions(), vocab=151936),
+    "policy bf16 dapo kl entropy importance softcap": lambda: policy_logits(
+        torch.bfloat16,
+        PolicyOptions(loss_type="dapo", kl_coef=0.1, entropy_coef=0.01, importance="token_truncate", delta=4.0),
+        softcap=30.0,
+    ),
+    "policy fp32 cispo": lambda: policy_logits(torch.float32, PolicyOptions(loss_type="cispo", clip_high=5.0)),
+    "policy fp16 sapo ragged": lambda: policy_logits(torch.float16, PolicyOptions(loss_type="sapo"), vocab=50257),
+    "segment_sum": segment_sum,
+    "group_advantages": lambda: group_advantages(columns=1, num_groups=512),
+    "group_advantages columns sorted": lambda: group_advantages(columns=3, num_groups=4096),
+    "group_advantages columns separate": lambda: group_advantages(columns=3, num_groups=512, separate=True),
     "head_logits bf16": lambda: head_fwd(torch.bfloat16),
     "head_logits fp16 bias ragged": lambda: head_fwd(torch.float16, bias=True, hidden=900, vocab=50257),
     "head_logits fp32": lambda: head_fwd(torch.float32),

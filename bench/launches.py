@@ -1,8 +1,8 @@
 """What a launcher would launch: its kernels' arguments are recorded on meta tensors, nothing runs.
 
-A launcher is called as the library calls it; the kernel's own specialisation machinery then says, for any target, which types,
-constants and alignments a real launch would compile for. So what is compiled ahead of time is what runs, and two launches
-compile once exactly when their keys are equal.
+A launcher is called as the library calls it; the kernel's own specialisation machinery then says, for any target, which
+types, constants and alignments a real launch would compile for. So what is compiled ahead of time is what runs, and two
+launches compile once exactly when their keys are equal.
 """
 
 from collections.abc import Iterator
@@ -41,9 +41,7 @@ class Launch:
         kwargs = {**self.kwargs, "debug": False}
         bind = create_function_from_signature(self.kernel.signature, self.kernel.params, backend)
         bound, self.specialization, options = bind(*self.args, **kwargs)
-        options, signature, constants, attrs = self.kernel._pack_args(
-            backend, kwargs, bound, self.specialization, options
-        )
+        options, signature, constants, attrs = self.kernel._pack_args(backend, kwargs, bound, self.specialization, options)
         self.source = ASTSource(self.kernel, signature, constants, attrs)
         self.options = vars(options)
 
@@ -66,5 +64,5 @@ def record_launches(arch: str) -> Iterator[list[Launch]]:
     def run(kernel: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         launches.append(Launch(kernel, arch, args, kwargs, grid))
 
-    with mock.patch.object(JITFunction, "run", run), mock.patch("himakernels.arch.arch_of", lambda tensor: arch):
+    with mock.patch.object(JITFunction, "run", run), mock.patch("himakernels.arch.arch_of", return_value=arch):
         yield launches

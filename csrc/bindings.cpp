@@ -8,6 +8,7 @@
 #include "gemm.h"
 #include "group_advantages.h"
 #include "half.h"
+#include "huge_pages.h"
 #include "logits.h"
 
 namespace py = pybind11;
@@ -156,7 +157,7 @@ void bind_gemm(py::module_& m) {
   m.def(
       "gemm",
       [](const py::array& a, const std::string& a_dtype, const py::array& b, const std::string& b_dtype,
-         const py::array& c, const std::string& c_dtype, bool accumulate, int threads) {
+         const py::array& c, const std::string& c_dtype, bool accumulate, int threads, bool bf16_products) {
         const MatrixView va = matrix("a", a, a_dtype), vb = matrix("b", b, b_dtype), vc = matrix("c", c, c_dtype);
         if (va.cols != vb.rows || va.rows != vc.rows || vb.cols != vc.cols)
           throw py::value_error("gemm: the shapes of a, b and c do not fit");
@@ -165,10 +166,15 @@ void bind_gemm(py::module_& m) {
         check_writeable("c", c);
         check_threads(threads);
         py::gil_scoped_release release;
-        gemm(va, vb, vc, accumulate, threads);
+        gemm(va, vb, vc, accumulate, bf16_products, threads);
       },
       py::arg("a"), py::arg("a_dtype"), py::arg("b"), py::arg("b_dtype"), py::arg("c"), py::arg("c_dtype"),
-      py::arg("accumulate"), py::arg("threads"));
+      py::arg("accumulate"), py::arg("threads"), py::arg("bf16_products") = false);
+  m.def("has_bf16_products", &has_bf16_products);
+  m.def("bf16_products_pay", &bf16_products_pay);
+  m.def(
+      "prefer_huge_pages", [](uintptr_t address, size_t bytes) { prefer_huge_pages(address, bytes); },
+      py::arg("address"), py::arg("bytes"));
 }
 
 // -------------------------------------------------------------------------------------------- logits_stats,

@@ -1,4 +1,5 @@
-// Dense matrix product on the CPU: C (+)= A B for fp32, bf16 and fp16 operands, always with fp32 products and sums.
+// Dense matrix product on the CPU: C (+)= A B for fp32, bf16 and fp16 operands, with fp32 sums and, unless bf16
+// products are asked for, fp32 products.
 //
 // Every element of C is one chain of fused multiply-adds over k in ascending order, cut into blocks whose length
 // depends on K alone. So a row of C has the same bits whatever other rows are computed with it, and for any number of
@@ -20,6 +21,12 @@ struct MatrixView {
 
 // C is fp32, or bf16 with accumulate = false and K <= kMaxSingleBlock; its col_stride is 1.
 constexpr int64_t kMaxSingleBlock = 1024;
-void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate, int threads);
+void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate, bool bf16_products,
+          int threads);
+
+// bf16 products (operands rounded to bf16, pairs summed in fp32) exist where AVX512-BF16 does. They pay where one takes
+// as long as an fp32 multiply-add of the same width (AMD Zen 4 on); on Intel it takes four times as long (measured).
+bool has_bf16_products();
+bool bf16_products_pay();
 
 }  // namespace himakernels

@@ -7,7 +7,7 @@ import torch
 
 Arch = Literal["sm_80", "sm_90", "sm_100", "gfx942", "small", "interpreter"]
 
-# Shared memory (LDS) that one program may use, in bytes. "small" stands for every other GPU: 64 KiB is legal on all of them.
+# Shared memory (LDS) that one program may use, in bytes. "small" is every other GPU: 64 KiB is legal on all of them.
 SHARED_LIMIT: dict[str, int] = {
     "sm_80": 163 * 1024,
     "sm_90": 227 * 1024,
@@ -23,5 +23,10 @@ def arch_of(tensor: torch.Tensor) -> Arch:
         return "interpreter"
     if torch.version.hip is not None:
         return "gfx942"
-    by_capability: dict[tuple[int, int], Arch] = {(8, 0): "sm_80", (9, 0): "sm_90", (10, 0): "sm_100", (10, 3): "sm_100"}
+    by_capability: dict[tuple[int, int], Arch] = {
+        (8, 0): "sm_80",
+        (9, 0): "sm_90",
+        (10, 0): "sm_100",
+        (10, 3): "sm_100",
+    }
     return by_capability.get(torch.cuda.get_device_capability(tensor.device), "small")

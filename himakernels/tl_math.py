@@ -1,8 +1,8 @@
-"""Triton helpers that two or more kernels use: elementary functions in fp32 without libdevice, and the row of an LM head.
+"""Triton helpers that two or more kernels use: elementary functions in fp32 without libdevice, and an LM head's row.
 
-Elementary functions are within a few ulp of the exact value on their whole range and let NaN through. The three row functions
-(`row_stats`, `row_grad_block`, and the two loops around the latter) are the whole arithmetic between logits and gradient:
-one program owns a row, walks over it in blocks of BLOCK_V and depends on nothing else, so results are batch-invariant.
+Elementary functions are within a few ulp of the exact value on their whole range and let NaN through. The functions of
+a row (row_stats, row_grad_block, the loops around the latter) are the whole arithmetic between logits and gradient: one
+program owns a row, walks over it in blocks of BLOCK_V and depends on nothing else, so results are batch-invariant.
 """
 
 import os
@@ -21,7 +21,7 @@ FAR = tl.constexpr(-1.0e30)
 
 @triton.jit
 def round_to(x, dtype: tl.constexpr):
-    """fp32 x in `dtype`, rounded to nearest even. The interpreter truncates to bf16, so there the bits are rounded by hand."""
+    """fp32 x in `dtype`, rounded to nearest even; by hand for the interpreter, which truncates to bf16."""
     if INTERPRET and dtype == tl.bfloat16:
         bits = x.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
@@ -118,7 +118,7 @@ def transform_logits(x, inv_temperature, softcap, HAS_SOFTCAP: tl.constexpr):
 
 @triton.jit
 def row_offsets(BLOCK_V: tl.constexpr, VEC: tl.constexpr):
-    """[BLOCK_V / VEC, VEC] offsets: VEC neighbours (16 bytes) belong to one thread, so a sum over axis 1 stays inside it."""
+    """[BLOCK_V / VEC, VEC] offsets: VEC neighbours (16 bytes) belong to one thread, so sums over axis 1 stay in it."""
     return tl.arange(0, BLOCK_V // VEC)[:, None] * VEC + tl.arange(0, VEC)[None, :]
 
 
@@ -132,7 +132,7 @@ def row_stats(
     HAS_SOFTCAP: tl.constexpr,
     BLOCK_V: tl.constexpr,
     NUM_STAGES: tl.constexpr,
-    EVICTION: tl.constexpr = "",
+    KEEP_IN_L2: tl.constexpr,
 ):
     """One pass over a row of logits x [V] at x_ptr: (z_label, lse_others, logprob, lse, entropy), fp32 scalars.
 
@@ -140,7 +140,7 @@ def row_stats(
     is subtracted from a sum that contains it, so 1 - p of a confident token keeps its relative precision. The entropy
     h(p) + (1 - p) H_others, with h the binary entropy, is a sum of terms that are all positive.
 
-    EVICTION is the load's policy: "evict_last" where the same program reads the row again and wants to find it in L2.
+    KEEP_IN_L2 is for a program that reads the row again: it asks the cache to evict these lines last.
     A masked token (-inf) has p = 0. NaN or +inf anywhere, all tokens masked, or a label outside [0, V) give NaN.
     """
     VEC: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth
@@ -153,13 +153,15 @@ def row_stats(
     x_label = tl.load(x_ptr + label, mask=inside, other=float("nan")).to(tl.float32)
     z_label = transform_logits(x_label, inv_temperature, softcap, HAS_SOFTCAP)
 
-    # Per lane, before the temperature: maximum, sum of e = exp((y - maximum) / temperature), and sum of e * (y - maximum).
+    # Per lane, before the temperature: the maximum, the sum of e = exp((y - maximum) / temperature), and that of
+    # e * (y - maximum).
     top = tl.full([LANES], LOWEST, tl.float32)
     total = tl.zeros([LANES], tl.float32)
     moment = tl.zeros([LANES], tl.float32)
     for start in tl.range(0, V, BLOCK_V, num_stages=NUM_STAGES):
         mask = offs < V - start
-        x = tl.load(x_ptr + start + offs, mask=mask, other=float("-inf"), eviction_policy=EVICTION).to(tl.float32)
+        policy: tl.constexpr = "evict_last" if KEEP_IN_L2 else ""
+        x = tl.load(x_ptr + start + offs, mask=mask, other=float("-inf"), eviction_policy=policy).to(tl.float32)
         y = softcap_logits(x, softcap, HAS_SOFTCAP)
         if HAS_SOFTCAP:
             # The cap would turn the padding's -inf into -softcap.
@@ -211,7 +213,7 @@ def row_grad_block(
 ):
     """dlogits of a block x (fp32) of one row whose gradients are coef = dL/dlogprob and coef_entropy = dL/dentropy.
 
-    dz_j = coef (1[j = label] - p_j) - coef_entropy p_j (log p_j + entropy), where 1 - p of the label is -expm1(logprob).
+    dz_j = coef (1[j = label] - p_j) - coef_entropy p_j (log p_j + entropy), where the label's 1 - p is -expm1(logprob).
     A token with p = 0 gets 0. coef_entropy is read only with HAS_ENTROPY.
     """
     if HAS_SOFTCAP:
@@ -251,7 +253,7 @@ def row_grad(
     BLOCK_V: tl.constexpr,
     NUM_STAGES: tl.constexpr,
 ):
-    """Writes the row dx [V] = row_grad_block of x [V]; dx may be x itself. A label outside [0, V) gives a row of NaN."""
+    """Writes the row dx [V] = row_grad_block of x [V]; dx may be x itself. A label outside [0, V) gives NaN."""
     VEC: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth
     offs = row_offsets(BLOCK_V, VEC)
     inside = (label >= 0) & (label < V)

@@ -1,9 +1,12 @@
 """The CPU route of the LM head: products and row work in C++, fp32 sums throughout.
 
-bf16 and fp16 operands are widened while they are packed, so logits and dlogits of a chunk are fp32: the result is nearer to
-the truth than same-dtype eager torch, and on CPUs without matrix units no slower (measured: docs/log.md). fp64 is for
-gradcheck: there the products are torch's.
+bf16 and fp16 operands are widened while they are packed, and the logits of a chunk are fp32: the result is nearer to the
+truth than same-dtype eager torch, and no slower (measured: docs/log.md). Where the CPU multiplies bf16 faster (AMD from Zen 4
+on), dlogits are rounded to bf16 for the two backward products, as eager torch does. fp64 is for gradcheck: there the products
+are torch's.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,8 @@ from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
 
 _CHUNK_BYTES = 320 << 20  # of fp32 logits: 512 rows at V = 151,936
 _MAX_HALF_ROWS = 1024  # up to here dweight is summed in one block of the product and rounded once, straight to bf16
+
+_BF16_PRODUCTS = _core.bf16_products_pay()
 
 Array = npt.NDArray[np.generic]
 
@@ -36,7 +41,25 @@ def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: boo
         out.addmm_(a.double(), b.double(), beta=1 if accumulate else 0)
         return
     names = [_name(t.dtype) for t in (a, b, out)]
-    _core.gemm(_array(a), names[0], _array(b), names[1], _array(out), names[2], accumulate, threads=torch.get_num_threads())
+    _core.gemm(
+        _array(a),
+        names[0],
+        _array(b),
+        names[1],
+        _array(out),
+        names[2],
+        accumulate,
+        bf16_products=_BF16_PRODUCTS and "bfloat16" in names[:2],
+        threads=torch.get_num_threads(),
+    )
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """torch.empty, on large pages where that pays."""
+    out = torch.empty(shape, dtype=dtype)
+    if out.nbytes >= 32 << 20:
+        _core.prefer_huge_pages(out.data_ptr(), out.nbytes)
+    return out
 
 
 def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -52,7 +75,7 @@ def chunk_rows(head: Head) -> int:
 
 def empty_logits(head: Head, rows: int) -> torch.Tensor:
     """Memory for the logits of `rows` rows."""
-    return torch.empty(rows, head.weight.shape[0], dtype=accumulator_dtype(head.hidden))
+    return _empty((rows, head.weight.shape[0]), accumulator_dtype(head.hidden))
 
 
 def head_logits(head: Head, out: torch.Tensor) -> torch.Tensor:
@@ -141,7 +164,7 @@ class GradSum:
         weight_dtype = head.weight.dtype
         once = weight_dtype == torch.bfloat16 and chunks == 1 and rows <= _MAX_HALF_ROWS
         self.dhidden = torch.zeros_like(head.hidden, memory_format=torch.contiguous_format) if needs.dhidden else None
-        self.dweight = torch.empty(head.weight.shape, dtype=weight_dtype if once else dtype) if needs.dweight else None
+        self.dweight = _empty(head.weight.shape, weight_dtype if once else dtype) if needs.dweight else None
         self.dbias = torch.zeros(vocab, dtype=dtype) if needs.dbias else None
         self.started = False  # dweight is written, not added to, by the first chunk that has an active row
 

@@ -1,4 +1,4 @@
-"""The pinned tables of the LM head's matrix products: block sizes from dtype and architecture, never from the number of rows."""
+"""The pinned tables of the LM head's matrix products: blocks from dtype, architecture and H, never from the rows."""
 
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,15 @@ class GemmConfig(NamedTuple):
     num_warps: int
     num_stages: int
 
+    def launch_options(self) -> dict[str, int | bool]:
+        """What every launch passes beside its own blocks."""
+        return {
+            "GROUP_M": self.group_m,
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "enable_fp_fusion": True,
+        }
+
 
 # 16-bit operands, tensor cores, fp32 accumulators: 128 registers of accumulator a thread on NVIDIA and AMD.
 # One stage of 128x256x64 is 48 KiB of shared memory.
@@ -30,7 +39,7 @@ _HALF: dict[str, GemmConfig] = {
     "gfx942": GemmConfig(256, 256, 32, 8, 8, 2),
     "small": GemmConfig(128, 128, 32, 8, 8, 3),
 }
-# dweight starts from the old sum, a second tile of registers on its way to the accumulator: there the larger tile spills.
+# dweight starts from the old sum, a second tile of registers on its way to the accumulator: there a large tile spills.
 _HALF_DWEIGHT: dict[str, GemmConfig] = {
     **_HALF,
     "sm_80": GemmConfig(128, 128, 64, 8, 8, 3),
@@ -38,8 +47,8 @@ _HALF_DWEIGHT: dict[str, GemmConfig] = {
 }
 # On Hopper a width that leaves half a tile over (H = 896) is masked, and then only this shape does not spill.
 _HALF_DWEIGHT_MASKED: dict[str, GemmConfig] = {**_HALF_DWEIGHT, "sm_90": GemmConfig(256, 128, 64, 8, 8, 3)}
-# dhidden of a chunk of 1,024 rows has few tiles where H is small, and each walks over the whole vocabulary: smaller tiles
-# use more of the GPU. The choice is by H, never by rows.
+# dhidden of a chunk of 1,024 rows has few tiles where H is small, and each walks over the whole vocabulary: smaller
+# tiles use more of the GPU. The choice is by H, never by rows.
 _HALF_DHIDDEN_1024 = GemmConfig(64, 128, 64, 8, 4, 4)
 _HALF_DHIDDEN_2560 = GemmConfig(128, 128, 64, 8, 8, 4)
 # Rows that do not start on 16 elements are read element by element: a pointer each, so a quarter of the tile.

@@ -4,9 +4,9 @@
     dhidden [r, H] = dlogits [r, V] @ weight [V, H]
     dweight [V, H] += dlogits [r, V]^T @ hidden [r, H]
 
-The two backward products run over the active rows only: compact_rows lists them on the device, the lengths are read there, and
-tiles beyond them exit at once; nothing waits for the host. Sums are fp32, in order, by one program an element, in blocks that
-depend on dtype and device alone: logits and dhidden are batch-invariant, everything is bitwise reproducible.
+The two backward products run over the active rows only: compact_rows lists them on the device, their number is read
+there, and tiles beyond it exit at once; nothing waits for the host. Sums are fp32, in order, by one program an element,
+in blocks that never depend on the rows: logits and dhidden are batch-invariant, everything is bitwise reproducible.
 16-bit operands go through tensor cores. fp32 operands are multiplied in IEEE fp32, never in tf32.
 """
 
@@ -84,7 +84,7 @@ def head_logits_fwd_kernel(
 
 
 def head_logits_fwd(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> None:
-    """out [r, V] (any float dtype) = hidden [r, H] @ weight [V, H]^T + bias [V]; rows may be strided, the last dim not."""
+    """out [r, V] (any float dtype) = hidden [r, H] @ weight [V, H]^T + bias [V]; only rows may be strided."""
     r, H = hidden.shape
     V = weight.shape[0]
     assert hidden.dtype == weight.dtype
@@ -112,9 +112,7 @@ def head_logits_fwd(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
         BLOCK_R=config.block_m,
         BLOCK_V=config.block_n,
         BLOCK_H=config.block_k,
-        GROUP_M=config.group_m,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
+        **config.launch_options(),
     )
 
 
@@ -212,9 +210,7 @@ def head_dhidden_bwd(
         BLOCK_R=config.block_m,
         BLOCK_H=config.block_n,
         BLOCK_V=config.block_k,
-        GROUP_M=config.group_m,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
+        **config.launch_options(),
     )
 
 
@@ -243,8 +239,8 @@ def head_dweight_bwd_kernel(
     count = r
     if HAS_ROWS:
         count = tl.load(num_active_ptr)
-    if ACCUMULATE:
-        if count == 0:  # noqa: SIM102  (the outer one is resolved at compile time)
+    if ACCUMULATE:  # noqa: SIM102
+        if count == 0:  # the flag is resolved when compiled, this when run
             return
     pid_v, pid_h = tile_of(tl.program_id(0), tl.cdiv(V, BLOCK_V), tl.cdiv(H, BLOCK_H), GROUP_M)
     offs_v = pid_v * BLOCK_V + tl.arange(0, BLOCK_V)
@@ -288,7 +284,7 @@ def head_dweight_bwd(
     *,
     accumulate: bool,
 ) -> None:
-    """dweight [V, H] fp32 (+)= sum over the active rows of dlogits[row]^T hidden[row]; without `accumulate` it is overwritten."""
+    """dweight [V, H] fp32 (+)= sum over the active rows of dlogits[row]^T hidden[row]; `accumulate` adds to it."""
     r, V = dlogits.shape
     H = hidden.shape[1]
     assert dlogits.dtype == hidden.dtype
@@ -319,9 +315,7 @@ def head_dweight_bwd(
         BLOCK_V=config.block_m,
         BLOCK_H=config.block_n,
         BLOCK_R=config.block_k,
-        GROUP_M=config.group_m,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
+        **config.launch_options(),
     )
 
 

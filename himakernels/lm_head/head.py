@@ -67,7 +67,7 @@ def head_backward(
             part = RowStats(*(s[begin:end] for s in stats))
             by_entropy = None if coef_entropy is None else coef_entropy[begin:end]
             grads.add(begin, logits, part, coef[begin:end], by_entropy)
-    return grads.finish()
+    return HeadGrads(*grads.finish())
 
 
 def head_fused(head: Head, policy: RowPolicy, needs: Needs, *, whole_samples: bool) -> tuple[RowStats, HeadGrads]:

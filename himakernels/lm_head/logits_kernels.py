@@ -1,7 +1,7 @@
 """Logits -> log-probability, log-sum-exp and entropy of every row, and the way back.
 
-Forward: one read of the logits, 3 floats written a row. Backward: one read and one write of the logits' size, in place where
-wanted. One program owns a row and all its sums are fp32 in a fixed order: batch-invariant, bitwise reproducible.
+Forward: one read of the logits, 3 floats written a row. Backward: one read and one write of the logits' size, in place
+where wanted. One program owns a row and all its sums are fp32 in a fixed order: batch-invariant, bitwise reproducible.
 The arithmetic stands in himakernels.tl_math (row_stats, row_grad), which the fused policy kernel uses as well.
 """
 
@@ -26,14 +26,22 @@ class RowConfig(NamedTuple):
     num_stages: int
 
 
-def row_config(tensor: torch.Tensor) -> RowConfig:
-    """The pinned table: 16 elements of 2 bytes, or 8 of 4, for every thread and block; NVIDIA loads run two blocks ahead."""
+def row_config(tensor: torch.Tensor, *, reread: bool = False, capped: bool = False) -> RowConfig:
+    """The pinned table: 16 elements of 2 bytes, or 8 of 4, for every thread and block; loads run two blocks ahead.
+
+    `reread` is for a program that walks over its row twice: it fills a whole multiprocessor, so that as few rows are under
+    way as there are multiprocessors and all of them fit in the second-level cache (300 KB x 132 = 40 of 50 MB on Hopper).
+    A soft cap needs more registers (`capped`), and so do rows that are read element by element because they are unaligned.
+    """
     where = arch.arch_of(tensor)
     if where == "interpreter":
         return RowConfig(block_v=128, num_warps=4, num_stages=1)
     warps = 4 if where == "gfx942" else 8  # of 64 threads there, of 32 elsewhere
-    stages = 2 if where in ("gfx942", "small") else 3
-    return RowConfig(block_v=8192 // tensor.element_size(), num_warps=warps, num_stages=stages)
+    block_v, stages = 8192 // tensor.element_size(), 2 if where in ("gfx942", "small") else 3
+    aligned = tensor.stride(0) % 16 == 0 and tensor.shape[1] % 16 == 0
+    if reread and aligned and where != "small":
+        return RowConfig(block_v=block_v * (2 if capped else 4), num_warps=4 * warps, num_stages=stages)
+    return RowConfig(block_v=block_v, num_warps=warps, num_stages=stages)
 
 
 @triton.jit(do_not_specialize=["R"])
@@ -60,7 +68,7 @@ def logits_stats_fwd_kernel(
         tl.store(entropy_ptr + row, 0.0)
     else:
         _, _, logprob, lse, entropy = row_stats(
-            x_ptr + row * stride_xr, label, V, inv_temperature, softcap, HAS_SOFTCAP, BLOCK_V, NUM_STAGES
+            x_ptr + row * stride_xr, label, V, inv_temperature, softcap, HAS_SOFTCAP, BLOCK_V, NUM_STAGES, False
         )
         tl.store(logprobs_ptr + row, logprob)
         tl.store(lse_ptr + row, lse)
@@ -96,6 +104,7 @@ def logits_stats_fwd(
         BLOCK_V=block_v,
         NUM_STAGES=num_stages,
         num_warps=num_warps,
+        enable_fp_fusion=True,
     )
     return logprobs, lse, entropy
 
@@ -148,7 +157,7 @@ def logits_bwd_kernel(
             BLOCK_V,
             NUM_STAGES,
         )
-    elif WRITE_ZEROS:
+    elif active | WRITE_ZEROS:  # an ignored row with a coefficient is on the list of active rows, so it is written
         row_zero(dx_ptr + row * stride_dxr, V, BLOCK_V)
 
 
@@ -168,8 +177,8 @@ def logits_bwd(
 ) -> None:
     """Writes dlogits [R, V] (its own dtype; may be `logits` itself) from coef = dL/dlogprobs [R] and dL/dentropy [R].
 
-    `logprobs`, `lse` and `entropy` are those of logits_stats_fwd. A row whose coefficients are exactly 0, or whose label is
-    -100, is written with zeros, or left untouched without `write_zeros`. A label outside [0, V) gives a row of NaN.
+    `logprobs`, `lse` and `entropy` are those of logits_stats_fwd. A row whose coefficients are exactly 0
+    is written with zeros, or left untouched without `write_zeros`. A label of -100 gives zeros, one outside [0, V) NaN.
     """
     R, V = logits.shape
     assert dlogits.shape == logits.shape
@@ -200,4 +209,5 @@ def logits_bwd(
         BLOCK_V=block_v,
         NUM_STAGES=num_stages,
         num_warps=num_warps,
+        enable_fp_fusion=True,
     )

@@ -1,4 +1,4 @@
-"""Small kernels around the LM head's products: the list of active rows, the gradient of the bias, a device-side scaling.
+"""Small kernels around the LM head's products: the list of active rows, the bias gradient, a device-side scaling.
 
 All of them are bitwise reproducible and wait for nothing on the host.
 """
@@ -29,14 +29,16 @@ def compact_rows_kernel(active_ptr, rows_ptr, num_active_ptr, r, BLOCK_R: tl.con
 
 
 def compact_rows(active: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(rows [r] int32, num_active [1] int32): the indices where active [r] (bool or uint8) is set, in order, then -1."""
+    """(rows [r] int32, num_active [1] int32): the indices where active [r] (bool, uint8) is set, in order, then -1."""
     assert active.dim() == 1
     assert active.is_contiguous()
     r = active.shape[0]
     rows = torch.empty(r, dtype=torch.int32, device=active.device)
     num_active = torch.empty(1, dtype=torch.int32, device=active.device)
     block_r = 64 if arch.arch_of(active) == "interpreter" else 1024
-    compact_rows_kernel[(1,)](active.view(torch.uint8), rows, num_active, r, BLOCK_R=block_r, num_warps=4)
+    compact_rows_kernel[(1,)](
+        active.view(torch.uint8), rows, num_active, r, BLOCK_R=block_r, num_warps=4, enable_fp_fusion=True
+    )
     return rows, num_active
 
 
@@ -105,6 +107,7 @@ def head_dbias_bwd(
         BLOCK_R=block_r,
         BLOCK_V=block_v,
         num_warps=4,
+        enable_fp_fusion=True,
     )
 
 
@@ -131,4 +134,6 @@ def scale_(tensor: torch.Tensor, scale: torch.Tensor) -> None:
     if tensor.numel() == 0:
         return
     block = 256 if arch.arch_of(tensor) == "interpreter" else 4096
-    scale_kernel[(triton.cdiv(tensor.numel(), block),)](tensor, scale, tensor.numel(), BLOCK=block, num_warps=4)
+    scale_kernel[(triton.cdiv(tensor.numel(), block),)](
+        tensor, scale, tensor.numel(), BLOCK=block, num_warps=4, enable_fp_fusion=True
+    )

@@ -169,7 +169,7 @@ def policy_logits_fwd_kernel(
             HAS_SOFTCAP,
             BLOCK_V,
             NUM_STAGES,
-            "evict_last",
+            True,
         )
         weight = tl.load(weight_ptr + row)
         if weight != 0.0:  # a row that does not count may hold garbage; NaN (an id out of range) counts
@@ -252,7 +252,7 @@ def policy_logits_fwd(
     loss, coef, ratio = (torch.empty(R, dtype=torch.float32, device=logits.device) for _ in range(3))
     coef_entropy = rows.entropy_weight.mul(-o.entropy_coef).masked_fill(rows.weight == 0, 0.0)
     if R:
-        config = row_config(logits)
+        config = row_config(logits, reread=True, capped=softcap is not None)
         inf = float("inf")
         policy_logits_fwd_kernel[(R,)](
             logits,

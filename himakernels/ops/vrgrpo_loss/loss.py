@@ -106,9 +106,9 @@ def _inputs(
         raise ValueError("advantage_level: expected 'sample' with rewards, got 'token'")
     _vector("advantages", advantages, R if by_token else "S", like, FLOATS)
     _vector("rewards", rewards, "S", like, FLOATS)
-    vectors = {"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs, "rollout_logprobs": rollout_logprobs}
-    for name, value in vectors.items():
-        check_row_vector(name, value, like)
+    check_row_vector("old_logprobs", old_logprobs, like)
+    check_row_vector("ref_logprobs", ref_logprobs, like)
+    check_row_vector("rollout_logprobs", rollout_logprobs, like)
     given = rewards if rewards is not None else advantages
     if not by_token and given is not None:
         _vector("group_id", group_id, given.shape[0], like, INTS)
@@ -132,20 +132,22 @@ def _inputs(
     assert advantages is not None
     choices, numbers = o.flat()
     x = Inputs(
-        labels.long().contiguous(),
-        sample_id.detach(),
-        advantages.detach(),
-        keep,
-        agent_id,
-        *(None if t is None else t.detach() for t in vectors.values()),
-        normaliser("num_samples", num_samples, agents, like),
-        normaliser("num_tokens", num_tokens, agents, like),
-        A,
-        by_token,
-        choices,
-        numbers,
-        float(temperature),
-        softcap or 0.0,
+        labels=labels.long().contiguous(),
+        sample_id=sample_id.detach(),
+        advantages=advantages.detach(),
+        keep=keep,
+        agent_id=agent_id,
+        old_logprobs=None if old_logprobs is None else old_logprobs.detach(),
+        ref_logprobs=None if ref_logprobs is None else ref_logprobs.detach(),
+        rollout_logprobs=None if rollout_logprobs is None else rollout_logprobs.detach(),
+        num_samples=normaliser("num_samples", num_samples, agents, like),
+        num_tokens=normaliser("num_tokens", num_tokens, agents, like),
+        num_agents=A,
+        by_token=by_token,
+        choices=choices,
+        numbers=numbers,
+        temperature=float(temperature),
+        softcap=softcap or 0.0,
     )
     return x, () if agent_id is None else (A,)
 

@@ -49,7 +49,7 @@ class Rows(NamedTuple):
     def slice(self, begin: int, end: int) -> "Rows":
         """Rows [begin, end); sums over samples are then out of reach."""
         cut = {name: t[begin:end] for name, t in self._asdict().items() if isinstance(t, torch.Tensor)}
-        return self._replace(**cut)
+        return Rows(**{**self._asdict(), **cut})
 
 
 class RowTerms(NamedTuple):

@@ -1,0 +1,166 @@
+"""All contenders in one run on one batch: time, distance from the bare matrix products, memory.
+
+`python -m bench.compare --shape qwen-512 --dtype bfloat16 --rounds 5 --json`
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bench.contenders import DTYPES, FORMS, OURS, Contender, bare_gemms, batch_for, forward_only, gate, step, warm_up
+from bench.measure import MIB, Timing, configuration, device_name, run_json, time_in_turns
+from bench.shapes import BY_NAME, GPU_LIMITS, Shape
+
+BARE = "bare matrix products"
+
+
+def peak_bytes(contender: str, shape: Shape, dtype: str, form: str) -> dict[str, float]:
+    """Peak memory of one contender, measured in a fresh process (`bench.measure.peak_of` says how)."""
+    return run_json("bench.contenders", contender, "--shape", shape.name, "--dtype", dtype, "--form", form)
+
+
+def gemm_flop(shape: Shape, form: str) -> float:
+    """Floating-point operations that the form needs at least: 3 products, 2 with a frozen head, none from logits."""
+    return {"linear": 3, "frozen": 2, "logits": 0}[form] * shape.gemm_flop
+
+
+def inactive_backward(shape: Shape, dtype: torch.dtype, rounds: int) -> dict[str, Timing]:
+    """Ours with all rows active, with half of them inactive (advantage 0), and without any gradient.
+
+    Gradients are computed in the forward, so the backward's time is a step's less that of a call without gradients.
+    """
+    loss = FORMS["linear"][OURS].loss
+    full, half = batch_for(shape, dtype, "linear"), batch_for(shape, dtype, "linear", inactive=0.5)
+    calls: dict[str, Callable[[], object]] = {
+        "all rows active": step(loss, full),
+        "half of the rows inactive": step(loss, half),
+        "no gradients": forward_only(loss, full),
+    }
+    return time_in_turns(calls, rounds)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Left-aligned names, right-aligned numbers."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def milliseconds(timing: Timing) -> str:
+    return f"{timing.median * 1e3:.1f}"
+
+
+def compare(
+    shape: Shape, dtype: str, form: str, *, rounds: int, memory: bool = True, only: list[str] | None = None
+) -> dict[str, object]:
+    """Runs everybody, prints the table, returns the numbers."""
+    gate(DTYPES[dtype], form)
+    contenders: dict[str, Contender] = {n: c for n, c in FORMS[form].items() if only is None or n in only or n == OURS}
+    missing = [name for name, c in contenders.items() if not c.installed]
+    batch = batch_for(shape, DTYPES[dtype], form)
+    calls: dict[str, Callable[[], object]] = {name: step(c.loss, batch) for name, c in contenders.items() if c.installed}
+    if form != "logits":
+        calls = {BARE: bare_gemms(batch, frozen=form == "frozen"), **calls}
+    slow = frozenset(name for name, c in contenders.items() if c.slow)
+    for name in slow & calls.keys():
+        warm_up(contenders[name], batch, DTYPES[dtype], form)()
+    timings = time_in_turns(calls, rounds, slow)
+    peaks = {name: peak_bytes(name, shape, dtype, form) for name in calls if name != BARE} if memory else {}
+
+    base = timings.get(BARE, timings[OURS]).median
+    head = ["forward + backward", "ms", "IQR", "x bare" if BARE in timings else "x ours", "tokens/s"]
+    head += ["TFLOP/s", "peak MiB", "beside gradients"]
+    rows = [head]
+    for name, t in timings.items():
+        peak = peaks.get(name)
+        flop = gemm_flop(shape, form)
+        rows.append(
+            [
+                name,
+                milliseconds(t),
+                f"{t.iqr * 1e3:.1f}" if t.rounds > 1 else "1 run",
+                f"{t.median / base:.2f}",
+                "" if name == BARE else f"{shape.rows / t.median:,.0f}",
+                f"{flop / t.median / 1e12:.3f}" if flop else "",
+                f"{peak['peak'] / MIB:,.0f}" if peak else "",
+                f"{(peak['peak'] - peak['outputs']) / MIB:,.0f}" if peak else "",
+            ]
+        )
+    rows += [[name, "not installed", *[""] * 6] for name in missing]
+    print(f"\n{form}, {dtype}, R = {shape.rows:,}, H = {shape.hidden:,}, V = {shape.vocab:,}, {device_name()}")
+    print(table(rows))
+    result: dict[str, object] = {
+        "shape": asdict(shape),
+        "dtype": dtype,
+        "form": form,
+        "timings": {name: asdict(t) for name, t in timings.items()},
+        "peaks": peaks,
+    }
+    if form == "linear":
+        result["inactive"] = print_inactive(inactive_backward(shape, DTYPES[dtype], rounds))
+    if torch.cuda.is_available():
+        print_limits(shape, form, timings[OURS])
+    return result
+
+
+def print_inactive(timings: dict[str, Timing]) -> dict[str, object]:
+    """Prints what rows without a gradient save."""
+    full, half, none = (t.median for t in timings.values())
+    print(
+        f"{OURS}, half of the rows inactive: {half * 1e3:.1f} ms for {full * 1e3:.1f} ms with all active; backward alone "
+        f"{(half - none) * 1e3:.1f} for {(full - none) * 1e3:.1f} ms ({(half - none) / (full - none):.2f}x)"
+    )
+    return {name: asdict(t) for name, t in timings.items()}
+
+
+def print_limits(shape: Shape, form: str, timing: Timing) -> None:
+    """Prints the fraction of the stated GPU limits that is reached."""
+    for limit in GPU_LIMITS:
+        if limit.shape == shape and limit.form == form:
+            reached = limit.milliseconds / (timing.median * 1e3)
+            print(f"limit on {limit.device}: {limit.milliseconds} ms; reached {reached:.2f} of it on {device_name()}")
+
+
+def write_json(results: list[dict[str, object]]) -> Path:
+    """bench/results/<device>-<date>.json, with the configuration that the numbers belong to."""
+    config = configuration()
+    name = re.sub(r"[^a-z0-9]+", "-", str(config["device"]).lower()).strip("-")
+    path = Path(__file__).parent / "results" / f"{name}-{config['date']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"configuration": config, "results": results}, indent=1) + "\n")
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=BY_NAME, nargs="+", default=["small"])
+    parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--form", choices=FORMS, nargs="+", default=["linear"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="contenders to run beside ours; default all")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
+    parser.add_argument("--json", action="store_true", help="write bench/results/<device>-<date>.json")
+    args = parser.parse_args()
+    settings = configuration()
+    print(f"{settings['device']}, {settings['threads']} threads; {settings['versions']}")
+    results = [
+        compare(BY_NAME[s], dtype, form, rounds=args.rounds, memory=not args.no_memory, only=args.only)
+        for s in args.shape
+        for form in args.form
+        for dtype in args.dtype
+    ]
+    if args.json:
+        print(f"written to {write_json(results)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Ahead-of-time compilation: it works, it misses no kernel, and lengths do not multiply compiled kernels."""
+
+import importlib
+import os
+import pkgutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import himakernels
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("the interpreter replaces the compiler: this file is for the run without it", allow_module_level=True)
+
+from triton.runtime.jit import JITFunction
+
+from bench import aot
+from bench.aot_variants import VARIANTS, meta
+from bench.launches import Launch, record_launches
+from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
+
+
+def library_kernels() -> set[str]:
+    names = set()
+    for module in pkgutil.walk_packages(himakernels.__path__, "himakernels."):
+        if module.name.startswith("himakernels.integrations") or not module.name.endswith("kernels"):
+            continue
+        values = vars(importlib.import_module(module.name)).values()
+        names |= {v.fn.__name__ for v in values if isinstance(v, JITFunction) and v.fn.__name__.endswith("_kernel")}
+    return names
+
+
+def launches_of(arch: str) -> list[Launch]:
+    with record_launches(arch) as launches:
+        for variant in VARIANTS.values():
+            variant()
+    return launches
+
+
+def test_every_kernel_is_compiled_ahead_of_time() -> None:
+    in_files = {
+        line.split("(")[0].removeprefix("def ")
+        for path in Path(himakernels.__path__[0]).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if line.startswith("def ") and line.split("(")[0].endswith("_kernel")
+    }
+    # Kernels live in modules named *kernels: what a file defines is what the modules show.
+    assert library_kernels() == in_files
+    assert {launch.name for launch in launches_of("sm_90")} == in_files
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "gfx942"])
+def test_a_kernel_compiles(arch: str) -> None:
+    rows = aot.compile_variant("head_rows bf16", arch)
+    assert [row.kernel for row in rows] == ["compact_rows_kernel", "head_dbias_bwd_kernel", "scale_kernel"]
+    assert all(row.error == "" and row.registers > 0 and row.spills == 0 and row.size > 0 for row in rows)
+    assert "compact_rows_kernel" in aot.format_table(rows)
+
+
+def test_a_spill_or_too_much_shared_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(aot.SHARED_LIMIT, "sm_90", 1)
+    monkeypatch.setattr(aot, "_cuda_usage", lambda cubin: (255, 8))
+    compact, *_, scale = aot.compile_variant("head_rows bf16", "sm_90")
+    assert compact.error == "shared memory above the limit of 1"
+    assert scale.error == "spills"
+    monkeypatch.setitem(aot.ALLOWED_SPILLS, ("scale_kernel", "head_rows bf16", "sm_90"), "a test")
+    assert aot.compile_variant("head_rows bf16", "sm_90")[-1].error == ""
+
+
+def test_launches_carry_alignment_and_width() -> None:
+    """What is compiled is what a launch of aligned tensors compiles: pointers and row strides divisible by 16."""
+    with record_launches("sm_90") as launches:
+        VARIANTS["head_logits bf16"]()
+    attrs = launches[0].source.attrs
+    signature = launches[0].source.signature
+    names = list(signature)
+    aligned = {names[path[0]] for path, attr in attrs.items() if ["tt.divisibility", 16] in attr}
+    assert {"hidden_ptr", "weight_ptr", "out_ptr", "V", "H", "stride_hr", "stride_wv", "stride_or"} <= aligned
+    assert "r" not in aligned
+    assert signature["hidden_ptr"] == "*bf16"
+    assert signature["r"] == "i32"
+
+
+def launch_all(r: int, temperature: float, softcap: float | None) -> list[str]:
+    """The specialisation key of every kernel of the LM head for r rows."""
+    bf16 = torch.bfloat16
+    logits, weight, hidden = meta(r, 512, dtype=bf16), meta(512, 64, dtype=bf16), meta(r, 64, dtype=bf16)
+    labels, row = meta(r, dtype=torch.int64), meta(r)
+    with record_launches("sm_90") as launches:
+        logits_kernels.logits_stats_fwd(logits, labels, temperature=temperature, softcap=softcap)
+        logits_kernels.logits_bwd(logits, labels, row, row, row, row, row, logits, temperature=temperature, softcap=softcap)
+        rows, count = row_kernels.compact_rows(meta(r, dtype=torch.bool))
+        gemm_kernels.head_logits_fwd(hidden, weight, None, logits)
+        gemm_kernels.head_dhidden_bwd(logits, weight, rows, count, hidden)
+        gemm_kernels.head_dweight_bwd(logits, hidden, rows, count, meta(512, 64), accumulate=True)
+        row_kernels.head_dbias_bwd(logits, rows, count, meta(512), accumulate=True)
+        row_kernels.scale_(hidden, meta(1))
+    return [launch.key for launch in launches]
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_lengths_and_temperature_add_no_specialisation(softcap: float | None) -> None:
+    """The keys are those of Triton's own binder: equal keys, one compilation."""
+    want = launch_all(1024, 1.0, softcap)
+    assert len(want) == len(set(want)) == 8
+    for r in (1, 2, 16, 17, 1000, 65_537):
+        for temperature in (1.0, 0.7, 16.0):
+            assert launch_all(r, temperature, softcap) == want
+    if softcap is not None:
+        assert launch_all(8, 1.0, softcap + 1) == want
+        # The check can fail: a flag is a specialisation.
+        assert launch_all(8, 1.0, None) != want
+
+
+def test_shared_memory_fits_every_table() -> None:
+    """Also for GPUs that no compilation here stands for: stages of both operands of the "small" entry."""
+    from himakernels.lm_head.gemm_config import _FLOAT, _HALF
+
+    for table, itemsize in ((_HALF, 2), (_FLOAT, 4)):
+        config = table["small"]
+        stage = (config.block_m + config.block_n) * config.block_k * itemsize
+        assert stage * config.num_stages <= aot.SHARED_LIMIT["small"]
