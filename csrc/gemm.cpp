@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "pack.h"
 #include "simd.h"
 
 #ifdef _OPENMP
@@ -115,89 +116,6 @@ Kernel pick_kernel(bool bf16_products) {
   return {4, 8, tile_portable, false};
 }
 
-inline void store4(float* p, Vec4 v) { std::memcpy(p, &v, sizeof v); }
-
-// Packs `count` lines of `depth` elements as out[k * width + i], zeros beyond `count`.
-template <class T>
-void pack_panel(const T* data, int64_t line_stride, int64_t k_stride, int64_t count, int64_t depth, int64_t width,
-                float* out) {
-  if (count < width) std::fill(out, out + depth * width, 0.0f);
-  if (line_stride == 1) {
-    for (int64_t k = 0; k < depth; ++k)
-      for (int64_t i = 0; i < count; ++i) out[k * width + i] = to_float(data[k * k_stride + i]);
-    return;
-  }
-  if (k_stride != 1) {
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t k = 0; k < depth; ++k) out[k * width + i] = to_float(data[i * line_stride + k * k_stride]);
-    return;
-  }
-  // Lines are contiguous in k: transpose 4 x 4 squares, four lines at a time (more would outrun the prefetchers).
-  const int64_t squares = depth / 4 * 4;
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    const T* line = data + i * line_stride;
-    for (int64_t k = 0; k < squares; k += 4) {
-      const Vec4 r0 = load_vec<Vec4>(line + k), r1 = load_vec<Vec4>(line + line_stride + k),
-                 r2 = load_vec<Vec4>(line + 2 * line_stride + k), r3 = load_vec<Vec4>(line + 3 * line_stride + k);
-      const Vec4 lo01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), hi01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-      const Vec4 lo23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), hi23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-      store4(out + k * width + i, __builtin_shufflevector(lo01, lo23, 0, 1, 4, 5));
-      store4(out + (k + 1) * width + i, __builtin_shufflevector(lo01, lo23, 2, 3, 6, 7));
-      store4(out + (k + 2) * width + i, __builtin_shufflevector(hi01, hi23, 0, 1, 4, 5));
-      store4(out + (k + 3) * width + i, __builtin_shufflevector(hi01, hi23, 2, 3, 6, 7));
-    }
-    for (int64_t k = squares; k < depth; ++k)
-      for (int64_t l = 0; l < 4; ++l) out[k * width + i + l] = to_float(line[l * line_stride + k]);
-  }
-  for (; i < count; ++i)
-    for (int64_t k = 0; k < depth; ++k) out[k * width + i] = to_float(data[i * line_stride + k]);
-}
-
-inline uint32_t bf16_bits(BFloat16 x) { return x.bits; }
-inline uint32_t bf16_bits(float x) {
-  BFloat16 half;
-  store(&half, x);
-  return half.bits;
-}
-inline uint32_t bf16_bits(Float16 x) { return bf16_bits(to_float(x)); }
-
-// As pack_panel, in words of two neighbours along k, rounded to bf16; an odd last k is paired with zero.
-template <class T>
-void pack_pairs(const T* data, int64_t line_stride, int64_t k_stride, int64_t count, int64_t depth, int64_t width,
-                float* out) {
-  const auto word = [&](int64_t i, int64_t k) {
-    const T* at = data + i * line_stride + k * k_stride;
-    return from_bits(bf16_bits(at[0]) | (k + 1 < depth ? bf16_bits(at[k_stride]) << 16 : 0));
-  };
-  if (count < width) std::fill(out, out + ceil_div(depth, 2) * width, 0.0f);
-  constexpr int64_t kStrip =
-      32;  // short strips: reads along k and writes along lines both stay in the first-level cache
-  for (int64_t k0 = 0; k0 < depth; k0 += kStrip)
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t k = k0; k < std::min(depth, k0 + kStrip); k += 2) out[k / 2 * width + i] = word(i, k);
-}
-
-void pack_panel(const MatrixView& m, int64_t line, int64_t k, int64_t line_stride, int64_t k_stride, int64_t count,
-                int64_t depth, int64_t width, bool pairs, float* out) {
-  const int64_t at = line * line_stride + k * k_stride;
-  if (pairs) {
-    if (m.dtype == DType::kFloat32)
-      return pack_pairs(static_cast<const float*>(m.data) + at, line_stride, k_stride, count, depth, width, out);
-    if (m.dtype == DType::kBFloat16)
-      return pack_pairs(static_cast<const BFloat16*>(m.data) + at, line_stride, k_stride, count, depth, width, out);
-    return pack_pairs(static_cast<const Float16*>(m.data) + at, line_stride, k_stride, count, depth, width, out);
-  }
-  switch (m.dtype) {
-    case DType::kFloat32:
-      return pack_panel(static_cast<const float*>(m.data) + at, line_stride, k_stride, count, depth, width, out);
-    case DType::kBFloat16:
-      return pack_panel(static_cast<const BFloat16*>(m.data) + at, line_stride, k_stride, count, depth, width, out);
-    case DType::kFloat16:
-      return pack_panel(static_cast<const Float16*>(m.data) + at, line_stride, k_stride, count, depth, width, out);
-  }
-}
-
 struct Free {
   void operator()(float* p) const { std::free(p); }
 };
@@ -264,6 +182,8 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   Buffer packed_a = allocate(slots * mr * kc * (whole_a ? ceil_div(K, kc) : 1));
   Buffer packed_b = allocate(nc * run);
 
+  const Lines lines{a.data, a.dtype, a.row_stride, a.col_stride}, columns{b.data, b.dtype, b.col_stride, b.row_stride};
+
 #pragma omp parallel num_threads(threads)
   {
 #ifdef _OPENMP
@@ -277,10 +197,20 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
       for (int64_t run0 = 0; run0 < std::max<int64_t>(K, 1); run0 += run) {
         // All threads pack B for a run of blocks of K; what they pack of A is for themselves alone.
         const int64_t run_end = std::max<int64_t>(std::min(K, run0 + run), run0 + 1);
-        for (int64_t k0 = run0; k0 < run_end; k0 += kc)
-          for (int64_t j = n_panels * t / parts; j < n_panels * (t + 1) / parts; ++j)
-            pack_panel(b, n0 + j * nr, k0, b.col_stride, b.row_stride, std::min(nr, n_count - j * nr),
-                       std::min(kc, K - k0), nr, kernel.pairs, packed_b.get() + (k0 - run0) * nc + j * nr * kc);
+        for (int64_t k0 = run0; k0 < run_end; k0 += kc) {
+          const int64_t depth = std::min(kc, K - k0);
+          float* block = packed_b.get() + (k0 - run0) * nc;
+          if (b.col_stride == 1) {  // rows of B are contiguous: a thread takes some rows, two by two
+            const int64_t begin = depth / 2 * t / parts * 2,
+                          end = t + 1 == parts ? depth : depth / 2 * (t + 1) / parts * 2;
+            pack(columns, n0, n_count, k0 + begin, end - begin, nr, kernel.pairs, nr * kc,
+                 block + (kernel.pairs ? begin / 2 : begin) * nr);
+          } else {
+            const int64_t begin = n_panels * t / parts, end = n_panels * (t + 1) / parts;
+            pack(columns, n0 + begin * nr, std::min(end * nr, n_count) - begin * nr, k0, depth, nr, kernel.pairs,
+                 nr * kc, block + begin * nr * kc);
+          }
+        }
 #pragma omp barrier
         for (int64_t p0 = 0; p0 < m_panels; p0 += block_panels) {
           const int64_t panels = std::min(block_panels, m_panels - p0);
@@ -291,9 +221,8 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
             float* own_a =
                 packed_a.get() + (t * ceil_div(block_panels, parts) + (whole_a ? k0 / kc * slots : 0)) * mr * kc;
             if (!whole_a || n0 == 0)
-              for (int64_t i = first; i < last; ++i)
-                pack_panel(a, (p0 + i) * mr, k0, a.row_stride, a.col_stride, std::min(mr, M - (p0 + i) * mr), depth, mr,
-                           kernel.pairs, own_a + (i - first) * mr * kc);
+              pack(lines, (p0 + first) * mr, std::min((p0 + last) * mr, M) - (p0 + first) * mr, k0, depth, mr,
+                   kernel.pairs, mr * kc, own_a);
             for (int64_t i = first; i < last; ++i) {
               const int64_t m = (p0 + i) * mr, rows = std::min(mr, M - m);
               for (int64_t j = 0; j < n_panels; ++j) {

@@ -8,9 +8,9 @@
 
 #include <cstdint>
 
-namespace himakernels {
+#include "pack.h"
 
-enum class DType { kFloat32, kBFloat16, kFloat16 };
+namespace himakernels {
 
 // A 2-D operand anywhere in memory: element (i, j) is data[i * row_stride + j * col_stride].
 struct MatrixView {
