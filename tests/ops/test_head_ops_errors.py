@@ -9,7 +9,7 @@ import himakernels as hk
 from himakernels.ops.token_cross_entropy import op as cross_entropy_op
 from himakernels.ops.token_logprobs import op as logprobs_op
 from himakernels.ops.vrgrpo_loss import op as loss_op
-from himakernels.testing import policy_batch
+from himakernels.testing import INTERPRET, policy_batch
 
 B = policy_batch(rows=6, samples=4)
 META = torch.empty(6, device="meta")
@@ -121,6 +121,9 @@ VALUES: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("match", "changes"), VALUES)
 def test_values_out_of_range(match: str, changes: dict[str, Any]) -> None:
     """Checked on the CPU. On a GPU nobody reads them on the host, and the loss is NaN."""
+    if INTERPRET and "rewards" in changes:  # group_advantages takes its Triton route as on a GPU
+        assert bool(call(**changes).loss.isnan())
+        return
     with pytest.raises(ValueError, match=match):
         call(**changes)
     if torch.cuda.is_available():
