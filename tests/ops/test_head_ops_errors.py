@@ -114,7 +114,10 @@ VALUES: list[tuple[str, dict[str, Any]]] = [
     (r"sample_id: expected values in \[0, 4\), got 4 at index 1", {"sample_id": B.sample_id.index_fill(0, torch.tensor(1), 4)}),
     (r"sample_id: .* got -1 at index 5", {"sample_id": B.sample_id.index_fill(0, torch.tensor(5), -1)}),
     (r"agent_id: expected values in \[0, 2\), got 2 at index 3", {"agent_id": torch.tensor([0, 1, 1, 2]), "num_agents": 2}),
-    (r"group_id: expected values in \[0, 4\), got 4", {**REWARDS, "group_id": torch.tensor([0, 4, 1, 2])}),
+    (
+        r"group_id: expected values in \[0, 4\), got 4",
+        {**REWARDS, "group_id": torch.zeros(4, dtype=torch.int64).index_fill(0, B.sample_id[:1], 4)},
+    ),
 ]
 
 
