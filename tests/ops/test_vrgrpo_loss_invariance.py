@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("poison")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 CPU_ONLY = pytest.mark.skipif(INTERPRET, reason="a property of the CPU route's threads or memory")
 PROPERTY = settings(
-    max_examples=3 if INTERPRET else 20,
+    max_examples=2 if INTERPRET else 20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
