@@ -203,6 +203,7 @@ def row_grad_block(
     is_label,
     logprob,
     lse,
+    lse_low,
     entropy,
     coef,
     coef_entropy,
@@ -214,7 +215,7 @@ def row_grad_block(
     """dlogits of a block x (fp32) of one row whose gradients are coef = dL/dlogprob and coef_entropy = dL/dentropy.
 
     dz_j = coef (1[j = label] - p_j) - coef_entropy p_j (log p_j + entropy), where the label's 1 - p is -expm1(logprob).
-    A token with p = 0 gets 0. coef_entropy is read only with HAS_ENTROPY.
+    lse + lse_low is the log-sum-exp. A token with p = 0 gets 0. coef_entropy is read only with HAS_ENTROPY.
     """
     if HAS_SOFTCAP:
         t = tl_tanh(x * (1.0 / softcap))
@@ -222,7 +223,7 @@ def row_grad_block(
     else:
         y = x
     # NaN logits give NaN here, also where logprob and lse came from elsewhere.
-    log_p = y * inv_temperature - lse
+    log_p = (y * inv_temperature - lse) - lse_low
     p = tl.exp(log_p)
     dz = tl.where(is_label, coef * -tl_expm1(logprob), -coef * p)
     if HAS_ENTROPY:
@@ -259,6 +260,11 @@ def row_grad(
     inside = (label >= 0) & (label < V)
     label = tl.where(inside, label, -1).to(tl.int32)
     coef = tl.where(inside, coef, float("nan"))
+    # lse was rounded when it was stored, which p of a row of large logits shows. Where the label is likely, the sum
+    # z_label - logprob has it again with more digits; z_label - lse is exact there.
+    z_label = tl.load(x_ptr + label, mask=inside, other=0.0).to(tl.float32)
+    z_label = transform_logits(z_label, inv_temperature, softcap, HAS_SOFTCAP)
+    lse_low = tl.where(tl.abs(logprob) < tl.abs(lse), (z_label - lse) - logprob, 0.0)
     for start in tl.range(0, V, BLOCK_V, num_stages=NUM_STAGES):
         mask = offs < V - start
         x = tl.load(x_ptr + start + offs, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
@@ -267,6 +273,7 @@ def row_grad(
             offs == label - start,
             logprob,
             lse,
+            lse_low,
             entropy,
             coef,
             coef_entropy,
