@@ -172,9 +172,7 @@ void bind_gemm(py::module_& m) {
       py::arg("accumulate"), py::arg("threads"), py::arg("bf16_products") = false);
   m.def("has_bf16_products", &has_bf16_products);
   m.def("bf16_products_pay", &bf16_products_pay);
-  m.def(
-      "prefer_huge_pages", [](uintptr_t address, size_t bytes) { prefer_huge_pages(address, bytes); },
-      py::arg("address"), py::arg("bytes"));
+  m.def("prefer_huge_pages", &prefer_huge_pages, py::arg("address"), py::arg("bytes"));
 }
 
 // -------------------------------------------------------------------------------------------- logits_stats,

@@ -19,9 +19,10 @@
 namespace himakernels {
 namespace {
 
-constexpr int64_t kBlockK = 256;
-constexpr int64_t kBlockN = 1024;
+constexpr int64_t kBlockK = 512;
+constexpr int64_t kNarrowN = 512, kWideN = 1024;
 constexpr int64_t kBlocksPerRun = 8;  // blocks of K between two meetings of the threads
+constexpr int kAhead = 8;             // steps of k that B, in the second-level cache, is asked for ahead
 constexpr int64_t kSmall = 1 << 20;   // multiply-adds below which a second thread costs more than it does
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -38,6 +39,7 @@ HIMA_INLINE void tile(int64_t k, const float* a, const float* b, float* c, int64
     for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
   Vec acc[kRows][kVecs] = {};
   for (int64_t p = 0; p < k; ++p, a += kRows, b += kVecs * kWidth) {
+    for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(b + kAhead * kVecs * kWidth + j);
     Vec bv[kVecs];
 #pragma GCC unroll 4
     for (int j = 0; j < kVecs; ++j) bv[j] = *reinterpret_cast<const Vec*>(b + j * kWidth);
@@ -171,17 +173,18 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   // Equal blocks of K, a multiple of 8 long, so that no block is a short remainder.
   const int64_t k_blocks = to_half ? 1 : std::max<int64_t>(1, ceil_div(K, kBlockK));
   const int64_t kc = std::max<int64_t>(1, ceil_div(ceil_div(K, k_blocks), 8) * 8);
-  const int64_t nc = std::min(ceil_div(N, nr) * nr, ceil_div(kBlockN, nr) * nr);
   const int64_t run = kc * std::min<int64_t>(k_blocks, kBlocksPerRun);
   const int64_t m_panels = ceil_div(M, mr);
   const int64_t block_panels = std::min<int64_t>(m_panels, std::max<int64_t>(40, 8 * threads));
-  // A that fits whole is packed once; otherwise each block of it is packed again for every block of N.
-  const bool whole_a = m_panels == block_panels && M * K <= (int64_t{1} << 22);
+  // With few rows A is packed once for all blocks of N, which can then be narrow enough that a block of C stays in the
+  // second-level cache beside a block of B; with many rows A is packed again for each, so they are wide.
+  const bool few_rows = m_panels == block_panels;
+  const int64_t n_blocks = ceil_div(N, few_rows ? kNarrowN : kWideN);
+  const int64_t nc = ceil_div(ceil_div(N, n_blocks), nr) * nr;
   // Each thread has slots of its own: it may be a block ahead of the others, and the last block has fewer panels.
   const int64_t slots = block_panels + threads;
-  Buffer packed_a = allocate(slots * mr * kc * (whole_a ? ceil_div(K, kc) : 1));
+  Buffer packed_a = allocate(slots * mr * (few_rows ? run : kc));
   Buffer packed_b = allocate(nc * run);
-
   const Lines lines{a.data, a.dtype, a.row_stride, a.col_stride}, columns{b.data, b.dtype, b.col_stride, b.row_stride};
 
 #pragma omp parallel num_threads(threads)
@@ -192,11 +195,11 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
     const int64_t t = 0, parts = 1;
 #endif
     alignas(64) float edge[16 * 32];
-    for (int64_t n0 = 0; n0 < N; n0 += nc) {
-      const int64_t n_count = std::min(nc, N - n0), n_panels = ceil_div(n_count, nr);
-      for (int64_t run0 = 0; run0 < std::max<int64_t>(K, 1); run0 += run) {
+    for (int64_t run0 = 0; run0 < std::max<int64_t>(K, 1); run0 += run) {
+      const int64_t run_end = std::max<int64_t>(std::min(K, run0 + run), run0 + 1);
+      for (int64_t n0 = 0; n0 < N; n0 += nc) {
+        const int64_t n_count = std::min(nc, N - n0), n_panels = ceil_div(n_count, nr);
         // All threads pack B for a run of blocks of K; what they pack of A is for themselves alone.
-        const int64_t run_end = std::max<int64_t>(std::min(K, run0 + run), run0 + 1);
         for (int64_t k0 = run0; k0 < run_end; k0 += kc) {
           const int64_t depth = std::min(kc, K - k0);
           float* block = packed_b.get() + (k0 - run0) * nc;
@@ -218,9 +221,9 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
           for (int64_t k0 = run0; k0 < run_end; k0 += kc) {
             const int64_t depth = std::min(kc, K - k0), steps = kernel.pairs ? ceil_div(depth, 2) : depth;
             const bool add = accumulate || k0 > 0;
-            float* own_a =
-                packed_a.get() + (t * ceil_div(block_panels, parts) + (whole_a ? k0 / kc * slots : 0)) * mr * kc;
-            if (!whole_a || n0 == 0)
+            float* own_a = packed_a.get() +
+                           (t * ceil_div(block_panels, parts) + (few_rows ? (k0 - run0) / kc * slots : 0)) * mr * kc;
+            if (!few_rows || n0 == 0)
               pack(lines, (p0 + first) * mr, std::min((p0 + last) * mr, M) - (p0 + first) * mr, k0, depth, mr,
                    kernel.pairs, mr * kc, own_a);
             for (int64_t i = first; i < last; ++i) {

@@ -1,4 +1,4 @@
-// Large buffers on large pages: a page fault for every 4 KiB of a gradient of [V, H] costs a tenth of the whole loss.
+// Large buffers on large pages: a page fault for every 4 KiB of logits and dweight costs a tenth of the whole loss.
 #pragma once
 
 #include <cstddef>

@@ -33,7 +33,19 @@ LONG = {
     "tests/lm_head/test_kernels.py": "one file of cases for the kernels of one folder",
     "tests/ops/test_group_advantages.py": "one file of cases for one op",
 }
-CSRC = ["half.h", "huge_pages.h", "parallel.h", "simd.h", "gemm.h", "gemm.cpp", "logits.h", "logits.cpp", "group_advantages.h"]
+CSRC = [
+    "half.h",
+    "huge_pages.h",
+    "parallel.h",
+    "simd.h",
+    "pack.h",
+    "pack.cpp",
+    "gemm.h",
+    "gemm.cpp",
+    "logits.h",
+    "logits.cpp",
+    "group_advantages.h",
+]
 CSRC += ["group_advantages.cpp", "token_trie.h", "token_trie.cpp", "prefix_tree.h", "prefix_tree.cpp", "bindings.cpp"]
 
 

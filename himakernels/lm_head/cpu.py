@@ -55,7 +55,7 @@ def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: boo
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """torch.empty, on large pages where that pays."""
+    """torch.empty, on large pages where there is much of it."""
     out = torch.empty(shape, dtype=dtype)
     if out.nbytes >= 32 << 20:
         _core.prefer_huge_pages(out.data_ptr(), out.nbytes)
@@ -73,9 +73,25 @@ def chunk_rows(head: Head) -> int:
     return max(16, _CHUNK_BYTES // (itemsize * max(1, head.weight.shape[0])) // 16 * 16)
 
 
+# The logits' memory of the last call, for the next one: asking the system for it anew costs time (docs/log.md).
+_kept: list[torch.Tensor] = []
+
+
 def empty_logits(head: Head, rows: int) -> torch.Tensor:
-    """Memory for the logits of `rows` rows."""
-    return _empty((rows, head.weight.shape[0]), accumulator_dtype(head.hidden))
+    """Memory for the logits of `rows` rows, at most one chunk; `keep_logits` takes it back."""
+    vocab, dtype = head.weight.shape[0], accumulator_dtype(head.hidden)
+    try:
+        memory = _kept.pop()  # taken out while in use: another thread gets memory of its own
+    except IndexError:
+        memory = torch.empty(0, dtype=torch.float32)
+    if memory.dtype != dtype or memory.numel() < rows * vocab:
+        memory = _empty((rows * vocab,), dtype)
+    return memory[: rows * vocab].view(rows, vocab)
+
+
+def keep_logits(memory: torch.Tensor) -> None:
+    """Keeps the memory for the next call, one piece at most."""
+    _kept[:] = [memory.new_empty(0).set_(memory.untyped_storage())]
 
 
 def head_logits(head: Head, out: torch.Tensor) -> torch.Tensor:

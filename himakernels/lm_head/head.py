@@ -38,6 +38,7 @@ def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, in
     memory = r.empty_logits(head, max((end - begin for begin, end in chunks), default=0))
     for begin, end in chunks:
         yield begin, end, r.head_logits(head.rows(begin, end), memory)
+    r.keep_logits(memory)
 
 
 def head_stats(head: Head) -> RowStats:

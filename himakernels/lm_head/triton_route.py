@@ -24,6 +24,10 @@ def empty_logits(head: Head, rows: int) -> torch.Tensor:
     return head.hidden.new_empty(rows, head.weight.shape[0])
 
 
+def keep_logits(memory: torch.Tensor) -> None:
+    """torch's allocator keeps GPU memory for the next call by itself."""
+
+
 def head_logits(head: Head, out: torch.Tensor) -> torch.Tensor:
     """hidden @ weight.T + bias, written to the first rows of `out`."""
     out = out[: head.hidden.shape[0]]
