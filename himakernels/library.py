@@ -1,11 +1,23 @@
 """The torch.library registrations of himakernels, all in the namespace `himakernels`."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 
 _LIBRARY = torch.library.Library("himakernels", "DEF")
+
+
+def _on_its_device(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with the device of its first argument current: Triton launches on the current device."""
+
+    @wraps(run)
+    def on_device(first: torch.Tensor, *args: Any) -> Any:
+        with torch.cuda.device_of(first):
+            return run(first, *args)
+
+    return on_device
 
 
 def define_op(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -16,7 +28,7 @@ def define_op(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) ->
     name = schema.split("(", 1)[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _LIBRARY.impl(name, run, "CPU")
-    _LIBRARY.impl(name, run, "CUDA")
+    _LIBRARY.impl(name, _on_its_device(run), "CUDA")
     torch.library.register_fake(f"himakernels::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.himakernels, name).default
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from himakernels import _core
-from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats
 
 _CHUNK_BYTES = 320 << 20  # of fp32 logits: 512 rows at V = 151,936
 _MAX_HALF_ROWS = 1024  # up to here dweight is summed in one block of the product and rounded once, straight to bf16
@@ -68,9 +68,10 @@ def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
 
 
 def chunk_rows(head: Head) -> int:
-    """How many rows of logits are in memory at a time."""
-    itemsize = accumulator_dtype(head.hidden).itemsize
-    return max(16, _CHUNK_BYTES // (itemsize * max(1, head.weight.shape[0])) // 16 * 16)
+    """How many rows of logits are in memory at a time: no more than _CHUNK_BYTES, nor than one and a half times dweight."""
+    vocab, hidden_size = head.weight.shape
+    budget = _CHUNK_BYTES // (accumulator_dtype(head.hidden).itemsize * vocab)
+    return max(16, min(budget, max(64, 3 * hidden_size // 2)) // 16 * 16)
 
 
 # The logits' memory of the last call, for the next one: asking the system for it anew costs time (docs/log.md).
@@ -90,7 +91,9 @@ def empty_logits(head: Head, rows: int) -> torch.Tensor:
 
 
 def keep_logits(memory: torch.Tensor) -> None:
-    """Keeps the memory for the next call, one piece at most."""
+    """Keeps the memory for the next call, one piece at most; not that of inference mode, which other calls can't write to."""
+    if memory.is_inference():
+        return
     _kept[:] = [memory.new_empty(0).set_(memory.untyped_storage())]
 
 
@@ -159,11 +162,12 @@ def logits_grad_rows(
     )  # fmt: skip
 
 
-def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor | None) -> torch.Tensor:
+def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
     """For each of the first n rows, which active row goes there: an active row stays, an inactive one is a hole."""
     active = coef != 0
     if coef_entropy is not None:
         active |= coef_entropy != 0
+    active &= labels != IGNORE_INDEX  # whatever their hidden state holds must not reach a product
     n = int(active.sum())
     source = torch.arange(n)
     source[~active[:n]] = n + active[n:].nonzero()[:, 0]
@@ -187,7 +191,7 @@ class GradSum:
     def add(self, begin: int, logits: torch.Tensor, stats: RowStats, coef: torch.Tensor, coef_entropy: torch.Tensor) -> None:
         """Adds rows [begin, begin + len(logits)); `logits` is overwritten."""
         head = self.head.rows(begin, begin + logits.shape[0])
-        source = _active_rows(coef, coef_entropy)
+        source = _active_rows(coef, coef_entropy, head.labels)
         n = len(source)
         if n == 0:
             return

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from himakernels.lm_head import cpu
 from himakernels.testing import INTERPRET
 
 
@@ -26,6 +27,7 @@ def poison() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
+    cpu._kept.clear()  # memory of an earlier call would be finite
     yield
     torch.use_deterministic_algorithms(before[0])
     torch.utils.deterministic.fill_uninitialized_memory = before[1]

@@ -141,7 +141,7 @@ def test_ignored_rows_have_no_gradient(device: torch.device) -> None:
     b = policy_batch(device=device, rows=18)
     ignored = b.labels == -100
     assert bool(ignored.any())
-    hidden = b.hidden.masked_fill(ignored[:, None], 3.0).requires_grad_()
+    hidden = b.hidden.masked_fill(ignored[:, None], NAN).requires_grad_()
     weight = b.weight.clone().requires_grad_()
     out = token_logprobs(hidden, weight, b.labels, return_entropy=True)
     assert bool((torch.stack(out)[:, ignored] == 0).all())
@@ -216,3 +216,15 @@ def test_nan_and_infinity_show(value: float, softcap: float | None, device: torc
     out.logprobs.sum().backward()
     assert bool(hidden.grad[2].isnan().any())
     assert bool(hidden.grad[[0, 1, 3]].isfinite().all())
+
+
+def test_inference_mode_leaves_nothing_behind(device: torch.device) -> None:
+    """Log-probabilities of the old policy in inference mode, then a training step: the usual order of things."""
+    b = policy_batch(device=device, rows=18)
+    hidden, bias = b.hidden.clone().requires_grad_(), b.bias.clone().requires_grad_()
+    with torch.inference_mode():
+        before = token_logprobs(b.hidden, b.weight, b.labels, bias=b.bias).logprobs
+    after = token_logprobs(hidden, b.weight, b.labels, bias=bias).logprobs
+    after.sum().backward()
+    assert torch.equal(before, after.detach())
+    assert bool(bias.grad.isfinite().all())

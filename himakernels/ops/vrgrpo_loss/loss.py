@@ -124,11 +124,13 @@ def _inputs(
         groups = rewards.shape[0] if num_groups is None else num_groups
         stats = group_advantages(rewards, group_id, num_groups=groups, normalize=normalize, eps=eps)
         chosen = select_groups(stats.variance, top_k=top_k)
-        inside = group_id.long().clamp(0, max(groups - 1, 0))
-        keep = chosen[inside] & ~rewards.isnan() if groups else rewards.new_zeros(0, dtype=torch.bool)
-        # A group id out of range has the advantage NaN: it stays, so that the loss shows it.
-        keep = keep | (stats.advantages.isnan() & ~rewards.isnan())
-        advantages = stats.advantages
+        ids = group_id.long()
+        outside = (ids < 0) | (ids >= groups)
+        at = ids.masked_fill(outside, 0)
+        # An infinite reward or an id out of range (GPU): such samples stay, with the advantage NaN, so that the loss shows it.
+        broken = (outside | stats.variance.isnan()[at] if groups else outside) & ~rewards.isnan()
+        keep = ((chosen[at] & ~rewards.isnan()) if groups else torch.zeros_like(outside)) | broken
+        advantages = stats.advantages.masked_fill(broken, torch.nan)
     assert advantages is not None
     choices, numbers = o.flat()
     x = Inputs(
@@ -244,14 +246,15 @@ def vrgrpo_loss(
             differentiable.
         weight: [V, H] of the LM head, same dtype; differentiable. A frozen head costs two products instead of three.
         labels: [R] int64 or int32, the token that row r predicts (already shifted); -100 marks a row that does not count.
-        sample_id: [R] int, the sample in [0, S) of each row, in any order.
+        sample_id: [R] int, the sample in [0, S) of each row, in any order. S is the length of advantages, rewards or agent_id
+            (with advantage_level="token" and no agent_id: R).
         bias: [V] of the LM head; differentiable.
         advantages: [S], or [R] with advantage_level="token". Every sample counts, as in TRL.
         advantage_level: "sample" or "token". With "token", samples without a counted row do not count in N_a.
         rewards: [S], instead of advantages: `group_advantages` and `select_groups` run first, and the samples of
-            zero-variance, unselected and NaN groups leave numerator, denominator and KL.
+            zero-variance, unselected and NaN groups leave numerator, denominator and KL. An infinite reward makes the loss NaN.
         group_id: [S] int in [0, num_groups), with rewards: samples of one prompt (one node and agent).
-        num_groups: default S, which is always enough and costs no synchronisation.
+        num_groups: default S: no synchronisation, and enough where ids count up from 0.
         top_k: with rewards: only the top_k groups by reward variance learn. Needs the whole batch in one call, so
             num_samples and num_tokens must be None. None keeps all groups of non-zero variance.
         normalize, eps: of `group_advantages`.
@@ -265,7 +268,8 @@ def vrgrpo_loss(
         ratio_level: "token" or "sequence".
         clip_low, clip_high: the clip range; clip_high defaults to clip_low. For cispo clip_high is the cap itself and must
             be given.
-        delta: upper bound of rho where it multiplies a negative advantage (INTELLECT-2); None for none.
+        delta: upper bound of the unclipped rho (INTELLECT-2's two-sided clip: one above 1 + clip_high acts on
+            negative advantages only); None for none.
         kl_coef, kl_estimator: weight and form of the KL term: with d = ref_logprobs - logprobs, k1 = -d, k2 = d^2 / 2,
             k3 = exp(d) - d - 1.
         kl_ratio_correction: multiply the KL term by rho (unbiased off policy, DeepSeek-V3.2).
@@ -290,7 +294,9 @@ def vrgrpo_loss(
 
     Numerics: three matrix products; logits exist one chunk of rows at a time; rows whose coefficient is exactly zero (clipped,
     zero advantage, kl_coef = 0) leave before the two backward products; dweight is summed over chunks in fp32. The gradients
-    are computed in the forward and scaled in the backward, once. ratio_level="sequence", vespo and importance="sequence_*"
+    are computed in the forward and scaled in the backward, once: a second backward or torch.autograd.grad through the same
+    call is refused. fp16 gradients are rounded before they are scaled, so a loss scaler can't save what underflows: use bf16.
+    ratio_level="sequence", vespo and importance="sequence_*"
     look at whole samples: if the rows take more than one chunk the logits are formed twice (four products). exp saturates
     beyond a log-ratio of 40, and its derivative there is the saturated value, so value and gradient stay finite.
     Log-probabilities as in `token_logprobs`. On GPU no host synchronisation (but see num_agents).

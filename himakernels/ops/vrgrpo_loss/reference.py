@@ -123,7 +123,9 @@ def vrgrpo_loss_reference(
         advantages, _, _, variance = group_advantages_reference(
             rewards, group_id, num_groups=len(rewards), normalize=normalize, eps=eps
         )
-        keep = select_groups_reference(variance, top_k=top_k)[group_id.long()] & ~rewards.isnan()
+        broken = variance.isnan()[group_id.long()] & ~rewards.isnan()  # an infinite reward in the group: the loss is NaN
+        keep = (select_groups_reference(variance, top_k=top_k)[group_id.long()] & ~rewards.isnan()) | broken
+        advantages = advantages.masked_fill(broken, torch.nan)
     assert advantages is not None
     n_samples = len(agent_id) if agent_id is not None else len(advantages)
     counted = torch.ones_like(sample_id, dtype=torch.bool) if counted is None else counted
