@@ -143,3 +143,22 @@ def test_gradcheck(loss_type: str, ratio_level: str) -> None:
 
     assert torch.autograd.gradcheck(repeatable(fused), heads, **tolerance)
     assert torch.autograd.gradcheck(specified, heads, **tolerance)
+
+
+@pytest.mark.parametrize("normalize", ["std", "mean", "leave_one_out", "none"])
+def test_an_infinite_reward_shows_in_the_loss(normalize: str, device: torch.device) -> None:
+    """It makes the statistics of its group worthless: never a group that silently leaves."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 7, generator=g).to(device).requires_grad_()
+    ids = torch.arange(5, device=device)
+    rewards = torch.tensor([1.0, float("inf"), 0.0, 1.0, 2.0], device=device)
+    group_id = torch.tensor([0, 0, 1, 1, 1], device=device)
+    options = {"sample_id": ids, "rewards": rewards, "group_id": group_id, "normalize": normalize}
+    assert bool(vrgrpo_loss_from_logits(logits, ids, **options).loss.isnan())
+    reference = vrgrpo_loss_reference(
+        torch.zeros(5),
+        torch.zeros(5),
+        options=PolicyOptions(),
+        **{k: v.cpu() if k != "normalize" else v for k, v in options.items()},
+    )
+    assert bool(reference.isnan())
