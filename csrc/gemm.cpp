@@ -7,13 +7,10 @@
 #include <stdexcept>
 
 #include "pack.h"
-#include "simd.h"
+#include "tile.h"
 
 #ifdef _OPENMP
 #include <omp.h>
-#endif
-#if defined(__x86_64__)
-#include <immintrin.h>
 #endif
 
 namespace himakernels {
@@ -22,101 +19,9 @@ namespace {
 constexpr int64_t kBlockK = 512;
 constexpr int64_t kNarrowN = 512, kWideN = 1024;
 constexpr int64_t kBlocksPerRun = 8;  // blocks of K between two meetings of the threads
-constexpr int kAhead = 8;             // steps of k that B, in the second-level cache, is asked for ahead
 constexpr int64_t kSmall = 1 << 20;   // multiply-adds below which a second thread costs more than it does
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// One register tile: c[0:mr, 0:nr] (+)= sum_k a[k, 0:mr] b[k, 0:nr], from packed panels.
-using TileFn = void (*)(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate);
-
-template <class Vec, int kRows, int kVecs>
-HIMA_INLINE void tile(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate) {
-  constexpr int kWidth = kLanes<Vec>;
-  typedef Vec Loose __attribute__((aligned(4)));
-  // The tile of C is needed last: ask for it first.
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
-  Vec acc[kRows][kVecs] = {};
-  for (int64_t p = 0; p < k; ++p, a += kRows, b += kVecs * kWidth) {
-    for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(b + kAhead * kVecs * kWidth + j);
-    Vec bv[kVecs];
-#pragma GCC unroll 4
-    for (int j = 0; j < kVecs; ++j) bv[j] = *reinterpret_cast<const Vec*>(b + j * kWidth);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < kVecs; ++j) acc[i][j] += bv[j] * a[i];
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < kVecs; ++j) {
-      Loose* at = reinterpret_cast<Loose*>(c + i * ldc + j * kWidth);
-      *at = accumulate ? *at + acc[i][j] : acc[i][j];
-    }
-  }
-}
-
-void tile_portable(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate) {
-  tile<Vec4, 4, 2>(k, a, b, c, ldc, accumulate);
-}
-#if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) void tile_avx2(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
-                                                   bool accumulate) {
-  tile<Vec8, 6, 2>(k, a, b, c, ldc, accumulate);
-}
-__attribute__((target("avx512f"))) void tile_avx512(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
-                                                    bool accumulate) {
-  tile<Vec16, 14, 2>(k, a, b, c, ldc, accumulate);
-}
-// The same on pairs of bf16: a and b hold, for each pair of k, mr and nr words of two bf16; k counts pairs.
-__attribute__((target("avx512f,avx512bf16"))) void tile_avx512_bf16(int64_t k, const float* a, const float* b, float* c,
-                                                                    int64_t ldc, bool accumulate) {
-  constexpr int kRows = 14;
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < 32; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
-  __m512 acc[kRows][2];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
-  for (int64_t p = 0; p < k; ++p, a += kRows, b += 32) {
-    const __m512bh b0 = (__m512bh)_mm512_load_ps(b), b1 = (__m512bh)_mm512_load_ps(b + 16);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
-      acc[i][0] = _mm512_dpbf16_ps(acc[i][0], ai, b0);
-      acc[i][1] = _mm512_dpbf16_ps(acc[i][1], ai, b1);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < 2; ++j) {
-      float* at = c + i * ldc + 16 * j;
-      _mm512_storeu_ps(at, accumulate ? _mm512_add_ps(_mm512_loadu_ps(at), acc[i][j]) : acc[i][j]);
-    }
-  }
-}
-#endif
-
-struct Kernel {
-  int64_t mr, nr;
-  TileFn run;
-  bool pairs;  // operands are packed as pairs of bf16
-};
-
-Kernel pick_kernel(bool bf16_products) {
-#if defined(__x86_64__)
-  if (bf16_products) {
-    if (!has_bf16_products()) throw std::invalid_argument("gemm: this CPU has no bf16 products");
-    return {14, 32, tile_avx512_bf16, true};
-  }
-  if (__builtin_cpu_supports("avx512f")) return {14, 32, tile_avx512, false};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {6, 16, tile_avx2, false};
-#endif
-  if (bf16_products) throw std::invalid_argument("gemm: this CPU has no bf16 products");
-  return {4, 8, tile_portable, false};
-}
 
 struct Free {
   void operator()(float* p) const { std::free(p); }
@@ -144,25 +49,9 @@ void store_edge(const float* from, int64_t rows, int64_t cols, int64_t ld, const
 
 }  // namespace
 
-bool has_bf16_products() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-
-bool bf16_products_pay() {
-#if defined(__x86_64__)
-  return has_bf16_products() && __builtin_cpu_is("amd");
-#else
-  return false;
-#endif
-}
-
 void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate, bool bf16_products,
           int threads) {
-  const Kernel kernel = pick_kernel(bf16_products);
+  const Tile kernel = pick_tile(bf16_products);
   const int64_t M = c.rows, N = c.cols, K = a.cols, mr = kernel.mr, nr = kernel.nr;
   const bool to_half = c.dtype != DType::kFloat32;
   if (to_half && (accumulate || K > kMaxSingleBlock))

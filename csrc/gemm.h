@@ -24,9 +24,4 @@ constexpr int64_t kMaxSingleBlock = 1024;
 void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate, bool bf16_products,
           int threads);
 
-// bf16 products (operands rounded to bf16, pairs summed in fp32) exist where AVX512-BF16 does. They pay where one takes
-// as long as an fp32 multiply-add of the same width (AMD Zen 4 on); on Intel it takes four times as long (measured).
-bool has_bf16_products();
-bool bf16_products_pay();
-
 }  // namespace himakernels

@@ -1,0 +1,117 @@
+#include "tile.h"
+
+#include <cstdint>
+#include <stdexcept>
+
+#include "simd.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace himakernels {
+namespace {
+
+constexpr int kAhead = 8;  // steps of k that B, in the second-level cache, is asked for ahead
+
+template <class Vec, int kRows, int kVecs>
+HIMA_INLINE void tile(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate) {
+  constexpr int kWidth = kLanes<Vec>;
+  typedef Vec Loose __attribute__((aligned(4)));
+  // The tile of C is needed last: ask for it first.
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
+  Vec acc[kRows][kVecs] = {};
+  for (int64_t p = 0; p < k; ++p, a += kRows, b += kVecs * kWidth) {
+    for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(b + kAhead * kVecs * kWidth + j);
+    Vec bv[kVecs];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVecs; ++j) bv[j] = *reinterpret_cast<const Vec*>(b + j * kWidth);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVecs; ++j) acc[i][j] += bv[j] * a[i];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVecs; ++j) {
+      Loose* at = reinterpret_cast<Loose*>(c + i * ldc + j * kWidth);
+      *at = accumulate ? *at + acc[i][j] : acc[i][j];
+    }
+  }
+}
+
+void tile_portable(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate) {
+  tile<Vec4, 4, 2>(k, a, b, c, ldc, accumulate);
+}
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) void tile_avx2(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
+                                                   bool accumulate) {
+  tile<Vec8, 6, 2>(k, a, b, c, ldc, accumulate);
+}
+__attribute__((target("avx512f"))) void tile_avx512(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
+                                                    bool accumulate) {
+  tile<Vec16, 14, 2>(k, a, b, c, ldc, accumulate);
+}
+// The same on pairs of bf16: a and b hold, for each pair of k, mr and nr words of two bf16; k counts pairs.
+__attribute__((target("avx512f,avx512bf16"))) void tile_avx512_bf16(int64_t k, const float* a, const float* b, float* c,
+                                                                    int64_t ldc, bool accumulate) {
+  constexpr int kRows = 14;
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < 32; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
+  __m512 acc[kRows][2];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
+  for (int64_t p = 0; p < k; ++p, a += kRows, b += 32) {
+    const __m512bh b0 = (__m512bh)_mm512_load_ps(b), b1 = (__m512bh)_mm512_load_ps(b + 16);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
+      acc[i][0] = _mm512_dpbf16_ps(acc[i][0], ai, b0);
+      acc[i][1] = _mm512_dpbf16_ps(acc[i][1], ai, b1);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      float* at = c + i * ldc + 16 * j;
+      _mm512_storeu_ps(at, accumulate ? _mm512_add_ps(_mm512_loadu_ps(at), acc[i][j]) : acc[i][j]);
+    }
+  }
+}
+#endif
+
+}  // namespace
+
+Tile pick_tile(bool bf16_products) {
+#if defined(__x86_64__)
+  if (bf16_products) {
+    if (!has_bf16_products()) throw std::invalid_argument("gemm: this CPU has no bf16 products");
+    return {14, 32, tile_avx512_bf16, true};
+  }
+  if (__builtin_cpu_supports("avx512f")) return {14, 32, tile_avx512, false};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {6, 16, tile_avx2, false};
+#endif
+  if (bf16_products) throw std::invalid_argument("gemm: this CPU has no bf16 products");
+  return {4, 8, tile_portable, false};
+}
+
+bool has_bf16_products() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+bool bf16_products_pay() {
+#if defined(__x86_64__)
+  return has_bf16_products() && __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
+}  // namespace himakernels

@@ -1,0 +1,25 @@
+// The register tile of a matrix product, for the instruction set that runs.
+#pragma once
+
+#include <cstdint>
+
+namespace himakernels {
+
+// c[0:mr, 0:nr] (+)= sum_k a[k, 0:mr] b[k, 0:nr], from panels made by pack(); one chain of multiply-adds an element, k
+// ascending.
+using TileFn = void (*)(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate);
+
+struct Tile {
+  int64_t mr, nr;
+  TileFn run;
+  bool pairs;  // operands are packed as pairs of bf16 and k counts pairs
+};
+
+Tile pick_tile(bool bf16_products);
+
+// bf16 products (operands rounded to bf16, pairs summed in fp32) exist where AVX512-BF16 does. They pay where one takes
+// as long as an fp32 multiply-add of the same width (AMD Zen 4 on); on Intel it takes four times as long (measured).
+bool has_bf16_products();
+bool bf16_products_pay();
+
+}  // namespace himakernels

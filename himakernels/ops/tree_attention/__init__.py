@@ -1,0 +1,1 @@
+"""Attention over a packed forest of token sequences."""
