@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "pack.h"
+#include "round.h"
 #include "tile.h"
 
 #ifdef _OPENMP
@@ -16,7 +17,7 @@
 namespace himakernels {
 namespace {
 
-constexpr int64_t kBlockK = 512;
+constexpr int64_t kBlockK = 512;  // steps of the tile: twice as many k where they go in pairs
 constexpr int64_t kNarrowN = 512, kWideN = 1024;
 constexpr int64_t kBlocksPerRun = 8;  // blocks of K between two meetings of the threads
 constexpr int64_t kSmall = 1 << 20;   // multiply-adds below which a second thread costs more than it does
@@ -39,7 +40,7 @@ void store_edge(const float* from, int64_t rows, int64_t cols, int64_t ld, const
     const int64_t at = (m + i) * c.row_stride + n;
     if (c.dtype == DType::kBFloat16) {
       BFloat16* out = static_cast<BFloat16*>(c.data) + at;
-      for (int64_t j = 0; j < cols; ++j) store(out + j, from[i * ld + j]);
+      round_row(from + i * ld, out, cols);
     } else {
       float* out = static_cast<float*>(c.data) + at;
       for (int64_t j = 0; j < cols; ++j) out[j] = accumulate ? out[j] + from[i * ld + j] : from[i * ld + j];
@@ -60,7 +61,7 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   if (M * N * K < kSmall) threads = 1;
 
   // Equal blocks of K, a multiple of 8 long, so that no block is a short remainder.
-  const int64_t k_blocks = to_half ? 1 : std::max<int64_t>(1, ceil_div(K, kBlockK));
+  const int64_t k_blocks = to_half ? 1 : std::max<int64_t>(1, ceil_div(K, kernel.pairs ? 2 * kBlockK : kBlockK));
   const int64_t kc = std::max<int64_t>(1, ceil_div(ceil_div(K, k_blocks), 8) * 8);
   const int64_t run = kc * std::min<int64_t>(k_blocks, kBlocksPerRun);
   const int64_t m_panels = ceil_div(M, mr);

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+#include <vector>
 
+#include "round.h"
 #include "simd.h"
 
 namespace himakernels {
@@ -62,37 +65,66 @@ void pack_strided(const T* data, int64_t line_stride, int64_t k_stride, int64_t 
     for (int64_t k = 0; k < depth; ++k) out[k * width + i] = to_float(data[i * line_stride + k * k_stride]);
 }
 
-inline uint32_t bf16_bits(BFloat16 x) { return x.bits; }
-inline uint32_t bf16_bits(float x) {
-  BFloat16 half;
-  store(&half, x);
-  return half.bits;
-}
-inline uint32_t bf16_bits(Float16 x) { return bf16_bits(to_float(x)); }
-
+// One line over k as bf16, wherever it lies.
 template <class T>
-void pack_pairs(const T* data, int64_t line_stride, int64_t k_stride, int64_t count, int64_t depth, int64_t width,
-                float* out) {
-  const auto word = [&](int64_t i, int64_t k) {
-    const T* at = data + i * line_stride + k * k_stride;
-    return from_bits(bf16_bits(at[0]) | (k + 1 < depth ? bf16_bits(at[k_stride]) << 16 : 0));
-  };
-  if (count < width) std::fill(out, out + (depth + 1) / 2 * width, 0.0f);
-  constexpr int64_t kStrip = 32;  // short strips: reads along k and writes along lines stay in the first-level cache
-  for (int64_t k0 = 0; k0 < depth; k0 += kStrip)
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t k = k0; k < std::min(depth, k0 + kStrip); k += 2) out[k / 2 * width + i] = word(i, k);
+void bf16_line(const T* line, int64_t k_stride, int64_t depth, BFloat16* to) {
+  for (int64_t k = 0; k < depth; ++k) store(to + k, to_float(line[k * k_stride]));
+}
+template <>
+void bf16_line(const float* line, int64_t k_stride, int64_t depth, BFloat16* to) {
+  if (k_stride == 1) return round_row(line, to, depth);
+  for (int64_t k = 0; k < depth; ++k) store(to + k, line[k * k_stride]);
+}
+
+// Pairs along k of one panel: two neighbours of a line are one word, so packing is a transposition of words.
+template <class T>
+void pack_pair_lines(const T* data, int64_t line_stride, int64_t k_stride, int64_t count, int64_t depth, int64_t width,
+                     float* out) {
+  const int64_t words = (depth + 1) / 2;
+  if (std::is_same<T, BFloat16>::value && k_stride == 1 && line_stride % 2 == 0 && depth % 2 == 0 &&
+      reinterpret_cast<uintptr_t>(data) % alignof(float) == 0)
+    return pack_lines(reinterpret_cast<const float*>(data), line_stride / 2, count, words, width, out);
+  std::vector<BFloat16> lines(static_cast<size_t>(count * words * 2));
+  for (int64_t i = 0; i < count; ++i) bf16_line(data + i * line_stride, k_stride, depth, lines.data() + i * words * 2);
+  pack_lines(reinterpret_cast<const float*>(lines.data()), words, count, words, width, out);
+}
+
+inline const float* pairable(const float* row, int64_t, std::vector<BFloat16>&) { return row; }
+inline const BFloat16* pairable(const BFloat16* row, int64_t, std::vector<BFloat16>&) { return row; }
+inline const BFloat16* pairable(const Float16* row, int64_t count, std::vector<BFloat16>& memory) {
+  memory.resize(static_cast<size_t>(count));
+  bf16_line(row, 1, count, memory.data());
+  return memory.data();
+}
+
+// Pairs of rows of k whose lines are neighbours in memory, for all panels.
+template <class T>
+void pack_pair_rows(const T* data, int64_t k_stride, int64_t count, int64_t depth, int64_t width, int64_t panel_stride,
+                    float* out) {
+  std::vector<uint32_t> words(static_cast<size_t>((count + width - 1) / width * width));
+  std::vector<BFloat16> first, second;
+  for (int64_t k = 0; k < depth; k += 2, out += width) {
+    const T* row = data + k * k_stride;
+    const auto* a = pairable(row, count, first);
+    pair_rows(a, k + 1 < depth ? pairable(row + k_stride, count, second) : nullptr, words.data(), count);
+    const uint32_t* from = words.data();
+    for (float* to = out; from < words.data() + words.size(); from += width, to += panel_stride)
+      std::memcpy(to, from, static_cast<size_t>(width) * sizeof *to);
+  }
 }
 
 template <class T>
 void pack_as(const T* data, int64_t line_stride, int64_t k_stride, int64_t count, int64_t depth, int64_t width,
              bool pairs, int64_t panel_stride, float* out) {
-  if (!pairs && line_stride == 1) return pack_rows(data, k_stride, count, depth, width, panel_stride, out);
+  if (line_stride == 1) {
+    if (pairs) return pack_pair_rows(data, k_stride, count, depth, width, panel_stride, out);
+    return pack_rows(data, k_stride, count, depth, width, panel_stride, out);
+  }
   for (int64_t begin = 0; begin < count; begin += width, out += panel_stride) {
     const T* panel = data + begin * line_stride;
     const int64_t n = std::min(width, count - begin);
     if (pairs) {
-      pack_pairs(panel, line_stride, k_stride, n, depth, width, out);
+      pack_pair_lines(panel, line_stride, k_stride, n, depth, width, out);
     } else if (k_stride == 1) {
       pack_lines(panel, line_stride, n, depth, width, out);
     } else {

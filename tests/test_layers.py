@@ -34,7 +34,7 @@ LONG = {
     "tests/ops/test_group_advantages.py": "one file of cases for one op",
 }
 # The files of csrc, low to high: names without ending; x.h comes before x.cpp. Those that know Python come last.
-CSRC = ["half", "huge_pages", "parallel", "simd", "pack", "tile", "gemm", "logits", "group_advantages"]
+CSRC = ["half", "huge_pages", "parallel", "simd", "round", "pack", "tile", "gemm", "logits", "group_advantages"]
 CSRC += ["token_trie", "tree_attention", "prefix_tree"]
 CSRC_PYTHON = ["python", *(f"bind_{name}" for name in CSRC), "bindings"]
 
