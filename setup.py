@@ -7,7 +7,17 @@ from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import setup
 
 # No -march: the hot loops are compiled per instruction set inside the sources and chosen at run time.
-compile_args = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-psabi"]
+# Rows of fp32 are overwritten in place with bf16, so memory may change its type.
+compile_args = [
+    "-O3",
+    "-fno-strict-aliasing",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
 link_args: list[str] = []
 if sys.platform == "linux":
     compile_args.append("-fopenmp")

@@ -38,14 +38,14 @@ void stats(const py::array& logits, const Vector<int64_t>& labels, double inv_te
   logits_stats<T, S>(x, stride, n, vocab, y, {inv_temperature, softcap}, out, out_lse, out_entropy, threads);
 }
 
-template <class T, class S>
+template <class T, class D, class S>
 void grad(const py::array& logits, const py::array& dlogits, const Vector<int64_t>& source,
           const Vector<int64_t>& target, const Vector<int64_t>& labels, double inv_temperature, double softcap,
           const Vector<S>& logprobs, const Vector<S>& lse, const Vector<S>& entropy, const Vector<S>& coef,
           const Vector<S>& coef_entropy, int threads) {
   const T* x = rows<T>("logits", logits);
-  T* dx = rows<T>("dlogits", dlogits);
-  const py::ssize_t n = logits.shape(0), count = source.shape(0), size = sizeof(T);
+  D* dx = rows<D>("dlogits", dlogits);
+  const py::ssize_t n = logits.shape(0), count = source.shape(0);
   if (dlogits.shape(1) != logits.shape(1)) throw py::value_error("dlogits: expected as many columns as logits");
   const int64_t* from = indices("source", source, count, n, false);
   const int64_t* to = indices("target", target, count, dlogits.shape(0), false);
@@ -54,24 +54,28 @@ void grad(const py::array& logits, const py::array& dlogits, const Vector<int64_
   check_threads(threads);
   const S *lp = vector("logprobs", logprobs, n), *z = vector("lse", lse, n), *h = vector("entropy", entropy, n);
   const S *c = vector("coef", coef, n), *ce = vector("coef_entropy", coef_entropy, n);
-  const int64_t stride = logits.strides(0) / size, out_stride = dlogits.strides(0) / size, vocab = logits.shape(1);
+  const int64_t stride = logits.strides(0) / static_cast<py::ssize_t>(sizeof(T)),
+                out_stride = dlogits.strides(0) / static_cast<py::ssize_t>(sizeof(D)), vocab = logits.shape(1);
   py::gil_scoped_release release;
-  logits_grad<T, S>(x, stride, dx, out_stride, vocab, from, to, count, y, {inv_temperature, softcap}, lp, z, h, c, ce,
-                    threads);
+  logits_grad<T, D, S>(x, stride, dx, out_stride, vocab, from, to, count, y, {inv_temperature, softcap}, lp, z, h, c,
+                       ce, threads);
 }
 
-template <class S, class... Types>
-void bind_logits_for(py::module_& m) {
-  (m.def((std::string("logits_stats_") + Types::name).c_str(), &stats<typename Types::T, S>, py::arg("logits"),
-         py::arg("labels").noconvert(), py::arg("inv_temperature"), py::arg("softcap"), py::arg("logprobs").noconvert(),
-         py::arg("lse").noconvert(), py::arg("entropy").noconvert(), py::arg("threads")),
-   ...);
-  (m.def((std::string("logits_grad_") + Types::name).c_str(), &grad<typename Types::T, S>, py::arg("logits"),
-         py::arg("dlogits"), py::arg("source").noconvert(), py::arg("target").noconvert(),
-         py::arg("labels").noconvert(), py::arg("inv_temperature"), py::arg("softcap"), py::arg("logprobs").noconvert(),
-         py::arg("lse").noconvert(), py::arg("entropy").noconvert(), py::arg("coef").noconvert(),
-         py::arg("coef_entropy").noconvert(), py::arg("threads")),
-   ...);
+template <class S, class Type, class Into>
+void bind_grad(py::module_& m, const std::string& name) {
+  m.def(name.c_str(), &grad<typename Type::T, typename Into::T, S>, py::arg("logits"), py::arg("dlogits"),
+        py::arg("source").noconvert(), py::arg("target").noconvert(), py::arg("labels").noconvert(),
+        py::arg("inv_temperature"), py::arg("softcap"), py::arg("logprobs").noconvert(), py::arg("lse").noconvert(),
+        py::arg("entropy").noconvert(), py::arg("coef").noconvert(), py::arg("coef_entropy").noconvert(),
+        py::arg("threads"));
+}
+
+template <class S, class Type>
+void bind_logits_of(py::module_& m) {
+  m.def((std::string("logits_stats_") + Type::name).c_str(), &stats<typename Type::T, S>, py::arg("logits"),
+        py::arg("labels").noconvert(), py::arg("inv_temperature"), py::arg("softcap"), py::arg("logprobs").noconvert(),
+        py::arg("lse").noconvert(), py::arg("entropy").noconvert(), py::arg("threads"));
+  bind_grad<S, Type, Type>(m, std::string("logits_grad_") + Type::name);
 }
 
 struct Float32Name {
@@ -94,8 +98,11 @@ struct Float16Name {
 }  // namespace
 
 void bind_logits(py::module_& m) {
-  bind_logits_for<float, Float32Name, BFloat16Name, Float16Name>(m);
-  bind_logits_for<double, Float64Name>(m);
+  bind_logits_of<float, Float32Name>(m);
+  bind_logits_of<float, BFloat16Name>(m);
+  bind_logits_of<float, Float16Name>(m);
+  bind_logits_of<double, Float64Name>(m);
+  bind_grad<float, Float32Name, BFloat16Name>(m, "logits_grad_float32_to_bfloat16");
 }
 
 }  // namespace himakernels

@@ -36,6 +36,7 @@ inline float to_float(Float16 x) {
   return from_bits(sign | ((x.bits & 0x7c00u) == 0x7c00u ? special : finite));
 }
 
+inline void store(double* p, double x) { *p = x; }
 inline void store(float* p, float x) { *p = x; }
 inline void store(BFloat16* p, float x) {
   const uint32_t bits = to_bits(x);

@@ -93,13 +93,10 @@ HIMA_INLINE void stats_row(const T* x, int64_t vocab, int64_t label, const Trans
   *entropy = static_cast<S>(std::isnan(d) ? d : h);
 }
 
-HIMA_INLINE void store_value(double* p, double v) { *p = v; }
-HIMA_INLINE void store_value(float* p, float v) { store(p, v); }
-HIMA_INLINE void store_value(BFloat16* p, float v) { store(p, v); }
-HIMA_INLINE void store_value(Float16* p, float v) { store(p, v); }
-
-template <class Vec, class T, class S>
-HIMA_INLINE void grad_row(const T* x, T* out, int64_t vocab, int64_t label, const Transform<Vec>& transform, S logprob,
+// `out` may be the memory of x, also where its elements are shorter: nothing is written before what lies there was
+// read.
+template <class Vec, class T, class D, class S>
+HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, const Transform<Vec>& transform, S logprob,
                           S lse, S entropy, S coef, S coef_entropy) {
   constexpr int64_t kWidth = kLanes<Vec>;
   // The label first: out may be x.
@@ -126,17 +123,14 @@ HIMA_INLINE void grad_row(const T* x, T* out, int64_t vocab, int64_t label, cons
     return -p * (coef + coef_entropy * (finite + entropy)) * slope(v);
   };
   int64_t j = 0;
-  for (; j + kWidth <= vocab; j += kWidth) {
-    const Vec g = grad(load_vec<Vec>(x + j));
-    for (int64_t l = 0; l < kWidth; ++l) store_value(out + j + l, g[l]);
-  }
+  for (; j + kWidth <= vocab; j += kWidth) store_vec(out + j, grad(load_vec<Vec>(x + j)));
   if (j < vocab) {
     Vec v{};
     for (int64_t l = 0; l < vocab - j; ++l) v[l] = static_cast<S>(to_float(x[j + l]));
     const Vec g = grad(v);
-    for (int64_t l = 0; l < vocab - j; ++l) store_value(out + j + l, g[l]);
+    for (int64_t l = 0; l < vocab - j; ++l) store(out + j + l, static_cast<S>(g[l]));
   }
-  store_value(out + label, label_grad);
+  store(out + label, label_grad);
 }
 
 // The same source for each instruction set; which one runs is chosen once per call.
@@ -153,17 +147,17 @@ HIMA_INLINE void stats_rows(const T* logits, int64_t row_stride, int64_t begin, 
   }
 }
 
-template <class Vec, class T, class S>
-HIMA_INLINE void grad_rows(const T* logits, int64_t row_stride, T* dlogits, int64_t dlogits_stride, int64_t vocab,
+template <class Vec, class T, class D, class S>
+HIMA_INLINE void grad_rows(const T* logits, int64_t row_stride, D* dlogits, int64_t dlogits_stride, int64_t vocab,
                            const int64_t* source, const int64_t* target, int64_t begin, int64_t end,
                            const int64_t* labels, const LogitsTransform& transform, const S* logprobs, const S* lse,
                            const S* entropy, const S* coef, const S* coef_entropy) {
   const Transform<Vec> t(transform);
   for (int64_t i = begin; i < end; ++i) {
     const int64_t r = source[i];
-    T* out = dlogits + target[i] * dlogits_stride;
+    D* out = dlogits + target[i] * dlogits_stride;
     if (labels[r] == kIgnoreLabel || (coef[r] == 0 && coef_entropy[r] == 0)) {
-      std::fill(out, out + vocab, T{});
+      std::fill(out, out + vocab, D{});
       continue;
     }
     grad_row<Vec>(logits + r * row_stride, out, vocab, labels[r], t, logprobs[r], lse[r], entropy[r], coef[r],
@@ -239,8 +233,8 @@ void logits_stats(const T* logits, int64_t row_stride, int64_t rows, int64_t voc
   });
 }
 
-template <class T, class S>
-void logits_grad(const T* logits, int64_t row_stride, T* dlogits, int64_t dlogits_stride, int64_t vocab,
+template <class T, class D, class S>
+void logits_grad(const T* logits, int64_t row_stride, D* dlogits, int64_t dlogits_stride, int64_t vocab,
                  const int64_t* source, const int64_t* target, int64_t count, const int64_t* labels,
                  LogitsTransform transform, const S* logprobs, const S* lse, const S* entropy, const S* coef,
                  const S* coef_entropy, int threads) {
@@ -250,15 +244,18 @@ void logits_grad(const T* logits, int64_t row_stride, T* dlogits, int64_t dlogit
   });
 }
 
+#define HIMA_INSTANTIATE_GRAD(T, D, S)                                                                                 \
+  template void logits_grad<T, D, S>(const T*, int64_t, D*, int64_t, int64_t, const int64_t*, const int64_t*, int64_t, \
+                                     const int64_t*, LogitsTransform, const S*, const S*, const S*, const S*,          \
+                                     const S*, int);
 #define HIMA_INSTANTIATE(T, S)                                                                                       \
   template void logits_stats<T, S>(const T*, int64_t, int64_t, int64_t, const int64_t*, LogitsTransform, S*, S*, S*, \
                                    int);                                                                             \
-  template void logits_grad<T, S>(const T*, int64_t, T*, int64_t, int64_t, const int64_t*, const int64_t*, int64_t,  \
-                                  const int64_t*, LogitsTransform, const S*, const S*, const S*, const S*, const S*, \
-                                  int);
+  HIMA_INSTANTIATE_GRAD(T, T, S)
 HIMA_INSTANTIATE(float, float)
 HIMA_INSTANTIATE(BFloat16, float)
 HIMA_INSTANTIATE(Float16, float)
 HIMA_INSTANTIATE(double, double)
+HIMA_INSTANTIATE_GRAD(float, BFloat16, float)
 
 }  // namespace himakernels

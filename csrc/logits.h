@@ -22,9 +22,10 @@ void logits_stats(const T* logits, int64_t row_stride, int64_t rows, int64_t voc
 
 // For i < count, from row source[i] of logits and of the row vectors, writes row target[i] of dlogits:
 //   coef (1[j = label] - p_j) - coef_entropy p_j (log p_j + H), times dz/dx.
-// dlogits may be the logits themselves if no target is the source of another pair.
-template <class T, class S>
-void logits_grad(const T* logits, int64_t row_stride, T* dlogits, int64_t dlogits_stride, int64_t vocab,
+// dlogits may be the logits themselves if no target is the source of another pair; D is T, or bf16 where T is float
+// (then rows of dlogits begin where those of the logits do).
+template <class T, class D, class S>
+void logits_grad(const T* logits, int64_t row_stride, D* dlogits, int64_t dlogits_stride, int64_t vocab,
                  const int64_t* source, const int64_t* target, int64_t count, const int64_t* labels,
                  LogitsTransform transform, const S* logprobs, const S* lse, const S* entropy, const S* coef,
                  const S* coef_entropy, int threads);

@@ -70,6 +70,26 @@ HIMA_INLINE Vec load_vec(const BFloat16* p) {
   return v;
 }
 
+// Stores rounded to the type of the memory.
+template <class Vec>
+HIMA_INLINE void store_vec(Float16* p, Vec v) {
+  for (int i = 0; i < kLanes<Vec>; ++i) store(p + i, v[i]);
+}
+template <class Vec>
+HIMA_INLINE void store_vec(typename VecTraits<Vec>::Scalar* p, Vec v) {
+  std::memcpy(p, &v, sizeof v);
+}
+template <class Vec>
+HIMA_INLINE void store_vec(BFloat16* p, Vec v) {
+  typedef typename VecTraits<Vec>::Int Int;
+  typedef uint16_t Short __attribute__((vector_size(sizeof(Vec) / 2)));
+  Int bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  const Int rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Short half = __builtin_convertvector(v == v ? rounded : Int{} + 0x7fc0, Short);
+  std::memcpy(p, &half, sizeof half);
+}
+
 template <class Vec>
 HIMA_INLINE typename VecTraits<Vec>::Scalar reduce_add(Vec v) {
   typename VecTraits<Vec>::Scalar s = 0;

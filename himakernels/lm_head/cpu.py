@@ -130,7 +130,8 @@ def logits_grad(
     target: torch.Tensor,
 ) -> None:
     """Writes row target[i] of `dlogits` from row source[i] of `logits` (the same memory is allowed)."""
-    run = getattr(_core, f"logits_grad_{_name(logits.dtype)}")
+    into = "" if dlogits.dtype == logits.dtype else f"_to_{_name(dlogits.dtype)}"
+    run = getattr(_core, f"logits_grad_{_name(logits.dtype)}{into}")
     by_entropy = torch.zeros_like(coef) if coef_entropy is None else coef_entropy
     run(
         _array(logits),
@@ -174,6 +175,13 @@ def _active_rows(coef: torch.Tensor, coef_entropy: torch.Tensor | None, labels: 
     return source
 
 
+def _dlogits_memory(head: Head, logits: torch.Tensor) -> torch.Tensor:
+    """The memory of `logits` [r, V] for their gradient: where the products round it to bf16, it is stored as bf16."""
+    if not (_BF16_PRODUCTS and head.hidden.dtype == torch.bfloat16):
+        return logits
+    return logits.view(torch.bfloat16)[:, : logits.shape[1]]
+
+
 class GradSum:
     """Adds up the gradients of a head over chunks; rows whose coefficients are exactly zero never enter a product."""
 
@@ -195,11 +203,12 @@ class GradSum:
         n = len(source)
         if n == 0:
             return
+        dlogits = _dlogits_memory(head, logits)
         logits_grad(
-            logits, logits, head.labels, stats, coef, coef_entropy, head.temperature, head.softcap,
+            logits, dlogits, head.labels, stats, coef, coef_entropy, head.temperature, head.softcap,
             source=source, target=torch.arange(n),
         )  # fmt: skip
-        dlogits, all_active = logits[:n], n == logits.shape[0]
+        dlogits, all_active = dlogits[:n], n == logits.shape[0]
         if self.dhidden is not None:
             out = torch.empty(n, head.hidden.shape[1], dtype=logits.dtype)
             gemm(dlogits, head.weight, out)
@@ -208,7 +217,7 @@ class GradSum:
             gemm(dlogits.t(), head.hidden if all_active else head.hidden[source], self.dweight, accumulate=self.started)
             self.started = True
         if self.dbias is not None:
-            self.dbias += dlogits.sum(0)
+            self.dbias += dlogits.sum(0, dtype=self.dbias.dtype)
 
     def finish(self) -> HeadGrads:
         """The sums, each in the dtype of what it belongs to."""
