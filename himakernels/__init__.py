@@ -17,9 +17,12 @@ from himakernels.ops.vrgrpo_loss import (
     vrgrpo_loss_from_logits,
     vrgrpo_loss_reference,
 )
+from himakernels.packing import PackedTree, Packing, pack
 
 __all__ = [
     "GroupAdvantages",
+    "PackedTree",
+    "Packing",
     "PolicyMetrics",
     "PolicyOptions",
     "TokenCrossEntropy",
@@ -27,6 +30,7 @@ __all__ = [
     "VRGRPOLoss",
     "group_advantages",
     "group_advantages_reference",
+    "pack",
     "select_groups",
     "select_groups_reference",
     "token_cross_entropy",

@@ -35,6 +35,21 @@ def has_bf16_products() -> bool: ...
 def bf16_products_pay() -> bool: ...
 def prefer_huge_pages(address: int, bytes: int) -> None: ...
 
+# Sequences, one after another: tokens and sample_id [offsets[N]], offsets [N + 1], policy_id [N]; a limit of -1 is none.
+# Returns for each micro-batch token_ids, position_ids, subtree_end, rows, labels, sample_id, source, segments, sequence_id
+# and leaf (int32: position_ids, subtree_end, segments), then the distinct tokens and the split samples: see csrc/token_trie.h.
+def token_trie(
+    tokens: NDArray[np.int64],
+    sample_id: NDArray[np.int64] | None,
+    offsets: NDArray[np.int64],
+    policy_id: NDArray[np.int64],
+    num_policies: int,
+    vocab_size: int,
+    num_samples: int,
+    token_budget: int,
+) -> tuple[list[tuple[NDArray[Any], ...]], int, list[int]]: ...
+def check_subtree_end(subtree_end: NDArray[np.int32]) -> None: ...
+
 # logits_stats_{float32,float64,bfloat16,float16}(logits [R, V], labels [R] int64, inv_temperature, softcap (0 = none),
 # logprobs [R], lse [R], entropy [R] (written), threads), and logits_grad_* with dlogits, source and target before labels,
 # coef and coef_entropy after entropy: see csrc/logits.h.

@@ -5,6 +5,8 @@ from numbers import Real
 
 import torch
 
+from himakernels import _core
+
 
 def check_tensor(name: str, value: object) -> torch.Tensor:
     """TypeError unless `value` is a tensor."""
@@ -86,6 +88,18 @@ def check_range(name: str, ids: torch.Tensor, size: int, *, ignore: int | None =
         at = int(bad.nonzero()[0, 0])
         also = "" if ignore is None else f" or {ignore}"
         raise ValueError(f"{name}: expected values in [0, {size}){also}, got {int(ids[at])} at index {at}")
+
+
+def check_subtree_end(subtree_end: torch.Tensor) -> None:
+    """ValueError unless the ranges [k, subtree_end[k]) are those of a forest in depth-first order; O(T).
+
+    That is: k < subtree_end[k] <= T, and two ranges are disjoint or one contains the other. [T] int32. Reads the values: on
+    other devices than the CPU only shape and dtype are looked at.
+    """
+    check_shape("subtree_end", subtree_end, ("T",))
+    check_dtype("subtree_end", subtree_end, (torch.int32,))
+    if subtree_end.device.type == "cpu":
+        _core.check_subtree_end(subtree_end.contiguous().numpy())
 
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

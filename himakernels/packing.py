@@ -1,0 +1,318 @@
+"""Token sequences packed into a forest that stores every shared prefix once, cut into micro-batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from himakernels import _core
+from himakernels.checks import INTS, check_device, check_dtype, check_range, check_tensor
+
+__all__ = ["PackedTree", "Packing", "pack"]
+
+# What the extension returns for a micro-batch, in its order.
+_TENSORS = ("token_ids", "position_ids", "subtree_end", "rows", "labels", "sample_id", "source", "segments")
+_TENSORS += ("sequence_id", "leaf")
+
+Vector = torch.Tensor | NDArray[Any] | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedTree:
+    """Packed sequences: each distinct (policy, prefix, token) once, in depth-first order, T tokens in all.
+
+    The attention rule is one line: query q sees key k iff k <= q < subtree_end[k]. The children of a token, the trees of a
+    policy and the sequences that end at one token stand in order of first appearance; policies ascend.
+
+    Each token that a sample trains has one of R loss rows, so a token that several samples train has several. Rows stand
+    sequence after sequence, in the order of `sequence_id`, and along each sequence.
+    """
+
+    token_ids: torch.Tensor  # [T] int64
+    position_ids: torch.Tensor  # [T] int32, depth in its tree
+    subtree_end: torch.Tensor  # [T] int32, exclusive
+    rows: torch.Tensor  # [R] int64, the packed position whose hidden state predicts the trained token
+    labels: torch.Tensor  # [R] int64, the trained token
+    sample_id: torch.Tensor  # [R] int64, the caller's numbers
+    source: torch.Tensor  # [R] int64, where the trained token stands in all the caller's sequences, one after another
+    segments: torch.Tensor  # [P+1] int32, the tokens of policy p are [segments[p], segments[p+1])
+    sequence_id: torch.Tensor  # [n] int64, which of the caller's sequences are here, in packed order
+    leaf: torch.Tensor  # [n] int64, the packed position of each one's last token
+    agent_id: torch.Tensor | None  # [S] int64, of every sample of the packing
+    original_tokens: int  # of the sequences that are here, each on its own
+    lengths: tuple[int, ...] = field(repr=False)  # of all the caller's sequences, here or not
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        return self.token_ids.shape[0]
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        return self.rows.shape[0]
+
+    @property
+    def saved_tokens(self) -> int:
+        """original_tokens - num_tokens."""
+        return self.original_tokens - self.num_tokens
+
+    @property
+    def share_saved(self) -> float:
+        """saved_tokens / original_tokens, 0 for an empty tree."""
+        return self.saved_tokens / max(self.original_tokens, 1)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PackedTree":
+        """The same with all tensors on `device`."""
+        moved = {
+            f.name: value.to(device, non_blocking=non_blocking)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), torch.Tensor)
+        }
+        return replace(self, **moved)
+
+    def gather(self, values: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+        """values[source]: what the caller has for each token (old_logprobs, say), brought to the rows; differentiable.
+
+        Args:
+            values: [sum of lengths, ...], all the caller's sequences one after another; or a tensor [length, ...] for each.
+                On the device of this tree.
+
+        Returns:
+            [R, ...], the dtype of `values`.
+
+        Raises:
+            ValueError: lengths that disagree, another device.
+            TypeError: no tensors.
+        """
+        if not isinstance(values, torch.Tensor):
+            got = tuple(len(check_tensor(f"values[{n}]", value)) for n, value in enumerate(values))
+            if len(got) != len(self.lengths):
+                raise ValueError(f"values: expected one tensor for each of {len(self.lengths)} sequences, got {len(got)}")
+            if got != self.lengths:
+                n = next(n for n, (a, b) in enumerate(zip(got, self.lengths, strict=True)) if a != b)
+                raise ValueError(f"values[{n}]: expected {self.lengths[n]} values, got {got[n]}")
+            if not got:
+                raise ValueError("values: expected a tensor [0, ...] where there are no sequences, got an empty list")
+            values = torch.cat(list(values))
+        if values.dim() == 0 or values.shape[0] != sum(self.lengths):
+            raise ValueError(f"values: expected shape [{sum(self.lengths)}, ...], got {list(values.shape)}")
+        check_device("values", values, self.source.device)
+        return values[self.source]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packing:
+    """Micro-batches, and how many tokens they save. Behaves as the sequence of its micro-batches."""
+
+    micro_batches: tuple[PackedTree, ...]
+    num_samples: int  # S
+    original_tokens: int  # before: every sequence on its own
+    num_tokens: int  # after: the sum of the micro-batches' T
+    repeated_tokens: int  # of num_tokens, those that stand in an earlier micro-batch already
+    split_samples: tuple[int, ...]  # samples with rows in more than one micro-batch
+
+    @property
+    def saved_tokens(self) -> int:
+        """original_tokens - num_tokens."""
+        return self.original_tokens - self.num_tokens
+
+    @property
+    def share_saved(self) -> float:
+        """saved_tokens / original_tokens, 0 for nothing."""
+        return self.saved_tokens / max(self.original_tokens, 1)
+
+    def __len__(self) -> int:
+        return len(self.micro_batches)
+
+    def __iter__(self) -> Iterator[PackedTree]:
+        return iter(self.micro_batches)
+
+    def __getitem__(self, index: int) -> PackedTree:
+        return self.micro_batches[index]
+
+    def __str__(self) -> str:
+        sizes = [tree.num_tokens for tree in self]
+        lines = [
+            f"{sum(len(tree.leaf) for tree in self):,} sequences, {self.original_tokens:,} tokens -> {self.num_tokens:,} packed: "
+            f"{self.saved_tokens:,} saved ({self.share_saved:.1%})",
+            f"{len(self):,} micro-batches of {min(sizes):,} to {max(sizes):,} tokens, {self.repeated_tokens:,} tokens repeated "
+            f"between them; {sum(tree.num_rows for tree in self):,} loss rows of {self.num_samples:,} samples",
+        ]
+        if self.split_samples:
+            lines.append(f"{len(self.split_samples):,} samples have rows in several micro-batches")
+        return "\n".join(lines)
+
+
+def _vector(name: str, value: object, dtypes: tuple[torch.dtype, ...] = INTS) -> NDArray[Any]:
+    """`value` as a 1-D array; tensors and arrays are not copied."""
+    if isinstance(value, torch.Tensor):
+        check_device(name, value, torch.device("cpu"))
+        check_dtype(name, value, dtypes)
+        array = value.numpy()
+    else:
+        array = np.asarray(value)
+        names = [str(d).removeprefix("torch.") for d in dtypes]
+        if array.size == 0 and not isinstance(value, np.ndarray):
+            array = array.astype(names[0])  # an empty list has no type
+        if str(array.dtype) not in names:
+            raise TypeError(f"{name}: expected dtype {' or '.join(names)}, got {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected 1 dimension, got shape {list(array.shape)}")
+    return array
+
+
+def _per_sequence(name: str, value: object, count: int) -> NDArray[np.int64]:
+    array = _vector(name, value)
+    if len(array) != count:
+        raise ValueError(f"{name}: expected one entry for each of {count} sequences, got {len(array)}")
+    return array.astype(np.int64)
+
+
+def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtypes: tuple[torch.dtype, ...]) -> NDArray[Any]:
+    """One vector for each sequence, as long as it is: all of them one after another."""
+    if len(value) != len(lengths):
+        raise ValueError(f"{name}: expected one entry for each of {len(lengths)} sequences, got {len(value)}")
+    arrays = [_vector(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(value)]
+    for n, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
+        if len(array) != length:
+            raise ValueError(f"{name}[{n}]: expected length {length}, that of sequences[{n}], got {len(array)}")
+    wide = np.bool_ if dtypes == (torch.bool,) else np.int64
+    return np.concatenate(arrays, dtype=wide) if arrays else np.empty(0, wide)
+
+
+def _limit(name: str, value: object, least: int) -> int:
+    """An integer >= least; None stands for no limit and gives -1."""
+    if value is None:
+        return -1
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected int or None, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name}: expected a number >= {least}, got {value}")
+    return int(value)
+
+
+def _samples(
+    sample_id: Any, trained: Sequence[Vector] | None, lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """The sample of each token of all sequences, -1 for none; and with `trained`, of each sequence."""
+    if trained is None:
+        return None if sample_id is None else _per_token("sample_id", sample_id, lengths, INTS), None
+    if sample_id is None:
+        raise ValueError("sample_id: expected a number for each sequence with trained, got None")
+    of_sequence = _per_sequence("sample_id", sample_id, len(lengths))
+    mask = _per_token("trained", trained, lengths, (torch.bool,))
+    of_token = np.repeat(of_sequence, lengths)
+    if (nobody := mask & (of_token < 0)).any():
+        n = int(np.searchsorted(np.cumsum(lengths), nobody.argmax(), side="right"))
+        raise ValueError(f"sample_id: expected values >= 0 where sequences are trained, got {of_sequence[n]} at index {n}")
+    return np.where(mask, of_token, -1), of_sequence
+
+
+def _agents(agent_id: NDArray[np.int64], samples: NDArray[np.int64], sequences: NDArray[np.int64], size: int) -> torch.Tensor:
+    """[S]: the agent of each sample, where samples[i] stands in sequences[i]."""
+    if (agent_id < 0).any():
+        n = int((agent_id < 0).argmax())
+        raise ValueError(f"agent_id: expected values >= 0, got {agent_id[n]} at index {n}")
+    of_sample = np.full(size, -1, np.int64)
+    sequences, samples = sequences[samples >= 0], samples[samples >= 0]
+    of_sample[samples] = agent_id[sequences]
+    if (other := of_sample[samples] != agent_id[sequences]).any():
+        i = int(other.argmax())
+        got = f"{agent_id[sequences[i]]} and {of_sample[samples[i]]}"
+        raise ValueError(f"agent_id: expected one agent for all sequences of sample {samples[i]}, got {got}")
+    if (of_sample < 0).any():
+        raise ValueError(f"agent_id: expected a sequence for each of {size} samples, got none for {int(of_sample.argmin())}")
+    return torch.from_numpy(of_sample)
+
+
+def pack(
+    sequences: Sequence[Vector],
+    *,
+    sample_id: Sequence[Vector] | Vector | None = None,
+    trained: Sequence[Vector] | None = None,
+    policy_id: Vector | None = None,
+    num_policies: int | None = None,
+    agent_id: Vector | None = None,
+    num_samples: int | None = None,
+    token_budget: int | None = None,
+    vocab_size: int | None = None,
+) -> Packing:
+    """Packs N token sequences so that each prefix that several of them share is stored once.
+
+    Args:
+        sequences: N vectors of token ids (int64 or int32 tensors or arrays on the CPU, or lists of int), none of them empty.
+        sample_id: N vectors as long as their sequences: the sample that trains the token, -1 where none does. None: nothing
+            is trained. With `trained`, [N]: one number a sequence.
+        trained: N bool vectors, True where the sequence's sample trains the token.
+        policy_id: [N] which policy runs the sequence, in [0, num_policies); sequences of different policies share nothing.
+            None: all run policy 0.
+        num_policies: P; None: the largest policy_id + 1.
+        agent_id: [N] which agent the sequence belongs to. It comes back as `agent_id` [S] of the samples. Sequences of one
+            policy share their prefix whoever their agents are.
+        num_samples: S; None: the largest sample number + 1.
+        token_budget: the most distinct tokens that a micro-batch may hold; None: one micro-batch.
+        vocab_size: token ids must be below it; None: they must be >= 0.
+
+    Returns:
+        Packing: one PackedTree, or as many as the budget asks for; an empty one for no sequences.
+
+    Micro-batches are runs of the sequences in depth-first order of their trie, so a prefix is repeated once for each cut
+    through it, and no sequence is ever cut. Of all ways to cut that order within the budget, the one taken is best in, one
+    after the other: the fewest samples cut (a sample spread over several sequences stays whole if any cut allows it;
+    otherwise its rows lie in several micro-batches, see `Packing.split_samples`), the fewest tokens in all, the fewest
+    micro-batches, the smallest largest one, the largest smallest one.
+
+    A sample has one loss row for a distinct (policy, prefix, token) that it trains, also when several of its sequences train
+    it (a trajectory given twice counts once); `source` is then the first in packed order. Different samples have a row each.
+
+    Cost: O(tokens), and O(N log token_budget) for the cuts. The same input gives the same packing.
+
+    Raises:
+        ValueError: an empty sequence, lengths that disagree, ids out of range, a trained first token (nothing predicts it), a
+            budget below the longest sequence, samples whose agent is not known or not one.
+        TypeError: vectors that are not integers (`trained`: not bool), limits that are not int.
+    """
+    arrays = [_vector(f"sequences[{n}]", sequence) for n, sequence in enumerate(sequences)]
+    lengths = np.array([len(array) for array in arrays], np.int64)
+    N = len(arrays)
+    policies = np.zeros(N, np.int64) if policy_id is None else _per_sequence("policy_id", policy_id, N)
+    of_token, of_sequence = _samples(sample_id, trained, lengths)
+    S, P = _limit("num_samples", num_samples, 0), _limit("num_policies", num_policies, 1)
+    if S < 0:
+        S = max(int(s.max(initial=-1)) + 1 for s in (of_token, of_sequence, np.empty(0, np.int64)) if s is not None)
+    if of_sequence is not None:
+        check_range("sample_id", torch.from_numpy(of_sequence), S, ignore=-1)
+    batches, distinct, split = _core.token_trie(
+        np.concatenate([*arrays, np.empty(0, np.int64)]),
+        of_token,
+        np.concatenate([[0], np.cumsum(lengths)]),
+        policies,
+        max(int(policies.max(initial=0)) + 1, 1) if P < 0 else P,
+        _limit("vocab_size", vocab_size, 1),
+        S,
+        _limit("token_budget", token_budget, 1),
+    )
+    agents: torch.Tensor | None = None
+    if agent_id is not None:
+        samples, owners = of_sequence, np.arange(N)
+        if samples is None:
+            samples, owners = (np.empty(0, np.int64),) * 2 if of_token is None else (of_token, np.repeat(owners, lengths))
+        agents = _agents(_per_sequence("agent_id", agent_id, N), samples, owners, S)
+    trees = []
+    for batch in batches:
+        tensors = dict(zip(_TENSORS, map(torch.from_numpy, batch), strict=True))
+        original = int(lengths[batch[-2]].sum())
+        trees.append(PackedTree(**tensors, agent_id=agents, original_tokens=original, lengths=tuple(lengths.tolist())))
+    num_tokens = sum(tree.num_tokens for tree in trees)
+    return Packing(
+        micro_batches=tuple(trees),
+        num_samples=S,
+        original_tokens=int(lengths.sum()),
+        num_tokens=num_tokens,
+        repeated_tokens=num_tokens - distinct,
+        split_samples=tuple(split),
+    )
