@@ -1,7 +1,6 @@
 """Token sequences packed into a forest that stores every shared prefix once, cut into micro-batches."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,142 +8,17 @@ import torch
 from numpy.typing import NDArray
 
 from himakernels import _core
-from himakernels.checks import INTS, check_device, check_dtype, check_range, check_tensor
+from himakernels.checks import INTS, check_device, check_dtype, check_range
+from himakernels.packed_tree import PackedTree, Packing
 
 __all__ = ["PackedTree", "Packing", "pack"]
 
 # What the extension returns for a micro-batch, in its order.
-_TENSORS = ("token_ids", "position_ids", "subtree_end", "rows", "labels", "sample_id", "source", "segments")
-_TENSORS += ("sequence_id", "leaf")
+_TENSORS = (
+    "token_ids", "position_ids", "subtree_end", "rows", "labels", "sample_id", "source", "segments", "sequence_id", "leaf",
+)  # fmt: skip
 
 Vector = torch.Tensor | NDArray[Any] | Sequence[int]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PackedTree:
-    """Packed sequences: each distinct (policy, prefix, token) once, in depth-first order, T tokens in all.
-
-    The attention rule is one line: query q sees key k iff k <= q < subtree_end[k]. The children of a token, the trees of a
-    policy and the sequences that end at one token stand in order of first appearance; policies ascend.
-
-    Each token that a sample trains has one of R loss rows, so a token that several samples train has several. Rows stand
-    sequence after sequence, in the order of `sequence_id`, and along each sequence.
-    """
-
-    token_ids: torch.Tensor  # [T] int64
-    position_ids: torch.Tensor  # [T] int32, depth in its tree
-    subtree_end: torch.Tensor  # [T] int32, exclusive
-    rows: torch.Tensor  # [R] int64, the packed position whose hidden state predicts the trained token
-    labels: torch.Tensor  # [R] int64, the trained token
-    sample_id: torch.Tensor  # [R] int64, the caller's numbers
-    source: torch.Tensor  # [R] int64, where the trained token stands in all the caller's sequences, one after another
-    segments: torch.Tensor  # [P+1] int32, the tokens of policy p are [segments[p], segments[p+1])
-    sequence_id: torch.Tensor  # [n] int64, which of the caller's sequences are here, in packed order
-    leaf: torch.Tensor  # [n] int64, the packed position of each one's last token
-    agent_id: torch.Tensor | None  # [S] int64, of every sample of the packing
-    original_tokens: int  # of the sequences that are here, each on its own
-    lengths: tuple[int, ...] = field(repr=False)  # of all the caller's sequences, here or not
-
-    @property
-    def num_tokens(self) -> int:
-        """T."""
-        return self.token_ids.shape[0]
-
-    @property
-    def num_rows(self) -> int:
-        """R."""
-        return self.rows.shape[0]
-
-    @property
-    def saved_tokens(self) -> int:
-        """original_tokens - num_tokens."""
-        return self.original_tokens - self.num_tokens
-
-    @property
-    def share_saved(self) -> float:
-        """saved_tokens / original_tokens, 0 for an empty tree."""
-        return self.saved_tokens / max(self.original_tokens, 1)
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PackedTree":
-        """The same with all tensors on `device`."""
-        moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), torch.Tensor)
-        }
-        return replace(self, **moved)
-
-    def gather(self, values: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-        """values[source]: what the caller has for each token (old_logprobs, say), brought to the rows; differentiable.
-
-        Args:
-            values: [sum of lengths, ...], all the caller's sequences one after another; or a tensor [length, ...] for each.
-                On the device of this tree.
-
-        Returns:
-            [R, ...], the dtype of `values`.
-
-        Raises:
-            ValueError: lengths that disagree, another device.
-            TypeError: no tensors.
-        """
-        if not isinstance(values, torch.Tensor):
-            got = tuple(len(check_tensor(f"values[{n}]", value)) for n, value in enumerate(values))
-            if len(got) != len(self.lengths):
-                raise ValueError(f"values: expected one tensor for each of {len(self.lengths)} sequences, got {len(got)}")
-            if got != self.lengths:
-                n = next(n for n, (a, b) in enumerate(zip(got, self.lengths, strict=True)) if a != b)
-                raise ValueError(f"values[{n}]: expected {self.lengths[n]} values, got {got[n]}")
-            if not got:
-                raise ValueError("values: expected a tensor [0, ...] where there are no sequences, got an empty list")
-            values = torch.cat(list(values))
-        if values.dim() == 0 or values.shape[0] != sum(self.lengths):
-            raise ValueError(f"values: expected shape [{sum(self.lengths)}, ...], got {list(values.shape)}")
-        check_device("values", values, self.source.device)
-        return values[self.source]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Packing:
-    """Micro-batches, and how many tokens they save. Behaves as the sequence of its micro-batches."""
-
-    micro_batches: tuple[PackedTree, ...]
-    num_samples: int  # S
-    original_tokens: int  # before: every sequence on its own
-    num_tokens: int  # after: the sum of the micro-batches' T
-    repeated_tokens: int  # of num_tokens, those that stand in an earlier micro-batch already
-    split_samples: tuple[int, ...]  # samples with rows in more than one micro-batch
-
-    @property
-    def saved_tokens(self) -> int:
-        """original_tokens - num_tokens."""
-        return self.original_tokens - self.num_tokens
-
-    @property
-    def share_saved(self) -> float:
-        """saved_tokens / original_tokens, 0 for nothing."""
-        return self.saved_tokens / max(self.original_tokens, 1)
-
-    def __len__(self) -> int:
-        return len(self.micro_batches)
-
-    def __iter__(self) -> Iterator[PackedTree]:
-        return iter(self.micro_batches)
-
-    def __getitem__(self, index: int) -> PackedTree:
-        return self.micro_batches[index]
-
-    def __str__(self) -> str:
-        sizes = [tree.num_tokens for tree in self]
-        lines = [
-            f"{sum(len(tree.leaf) for tree in self):,} sequences, {self.original_tokens:,} tokens -> {self.num_tokens:,} packed: "
-            f"{self.saved_tokens:,} saved ({self.share_saved:.1%})",
-            f"{len(self):,} micro-batches of {min(sizes):,} to {max(sizes):,} tokens, {self.repeated_tokens:,} tokens repeated "
-            f"between them; {sum(tree.num_rows for tree in self):,} loss rows of {self.num_samples:,} samples",
-        ]
-        if self.split_samples:
-            lines.append(f"{len(self.split_samples):,} samples have rows in several micro-batches")
-        return "\n".join(lines)
 
 
 def _vector(name: str, value: object, dtypes: tuple[torch.dtype, ...] = INTS) -> NDArray[Any]:

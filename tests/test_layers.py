@@ -11,7 +11,7 @@ LAYERS = [
     ("himakernels.tl_math",),
     ("himakernels.lm_head",),
     ("himakernels.ops",),
-    ("himakernels.packing", "himakernels.prefix_cache"),
+    ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache"),
     ("himakernels", "himakernels.testing"),
     ("himakernels.integrations",),
     ("trainer",),
