@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m) {
   himakernels::bind_group_advantages(m);
   himakernels::bind_gemm(m);
   himakernels::bind_logits(m);
+  himakernels::bind_tree_attention(m);
 }
