@@ -51,8 +51,18 @@ def test_the_public_list_is_sorted_and_complete() -> None:
     objects = {name for name, value in folders.items() if type(value).__name__ != "module"}
     assert objects == set(public)
     # Every op's folder exports its function, its reference and its types, and all of them are public.
-    from himakernels.ops import group_advantages, select_groups, token_cross_entropy, token_logprobs, vrgrpo_loss
+    from himakernels.ops import (
+        group_advantages,
+        select_groups,
+        token_cross_entropy,
+        token_logprobs,
+        tree_attention,
+        varlen_attention,
+        vrgrpo_loss,
+    )
 
-    ops = (group_advantages, select_groups, token_cross_entropy, token_logprobs, vrgrpo_loss)
+    ops = (
+        group_advantages, select_groups, token_cross_entropy, token_logprobs, tree_attention, varlen_attention, vrgrpo_loss
+    )  # fmt: skip
     names = {name for op in ops for name in sys.modules[op.__name__].__all__}
     assert names == set(public)
