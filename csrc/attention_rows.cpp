@@ -123,42 +123,64 @@ HIMA_INLINE void weights(float* x, int64_t keys, SoftmaxState* state) {
 }
 
 template <class Vec>
-HIMA_INLINE void gradients(float* x, float* dx, int64_t keys, const ScoreRule& rule, const float* lse,
-                           const float* delta) {
+HIMA_INLINE void probabilities(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* lse) {
   const float scale = rule.scale, cap = rule.softcap, inverse = cap > 0 ? 1 / cap : 0;
   for (int64_t i = 0; i < keys; ++i) {
     for (int j = 0; j < kVecs; ++j) {
       const int64_t at = (i * kVecs + j) * kLanes<Vec>;
-      const Vec l = load<Vec>(lse + j * kLanes<Vec>), d = load<Vec>(delta + j * kLanes<Vec>);
-      Vec s = load<Vec>(x + at) * scale, slope = broadcast<Vec>(1);
+      Vec s = load<Vec>(x + at) * scale;
       if (cap > 0) {
         const Vec t = tanh_vec<Vec>(s * inverse);
         s = t * cap;
-        slope = 1.0f - t * t;
+        if (slope != nullptr) save(slope + at, 1.0f - t * t);
       }
-      const Vec p = exp_vec<Vec>(s - l);
-      save(x + at, p);
-      if (dx != nullptr) save(dx + at, p * (load<Vec>(dx + at) - d) * slope);
+      save(x + at, exp_vec<Vec>(s - load<Vec>(lse + j * kLanes<Vec>)));
+    }
+  }
+}
+
+template <class Vec>
+HIMA_INLINE void add_dots(const float* p, const float* dp, int64_t keys, float* delta) {
+  Vec sum[kVecs];
+  for (int j = 0; j < kVecs; ++j) sum[j] = load<Vec>(delta + j * kLanes<Vec>);
+  for (int64_t i = 0; i < keys; ++i)
+    for (int j = 0; j < kVecs; ++j, p += kLanes<Vec>, dp += kLanes<Vec>) sum[j] += load<Vec>(p) * load<Vec>(dp);
+  for (int j = 0; j < kVecs; ++j) save(delta + j * kLanes<Vec>, sum[j]);
+}
+
+template <class Vec>
+HIMA_INLINE void gradients(const float* p, float* dp, const float* slope, int64_t keys, const float* delta) {
+  for (int64_t i = 0; i < keys; ++i) {
+    for (int j = 0; j < kVecs; ++j) {
+      const int64_t at = (i * kVecs + j) * kLanes<Vec>;
+      const Vec ds = load<Vec>(p + at) * (load<Vec>(dp + at) - load<Vec>(delta + j * kLanes<Vec>));
+      save(dp + at, slope != nullptr ? ds * load<Vec>(slope + at) : ds);
     }
   }
 }
 
 // The same source for each instruction set.
-#define HIMA_ATTENTION_ROWS(isa, target, Vec)                                                                   \
-  target void scores_##isa(float* x, int64_t keys, const ScoreRule& rule) { scores<Vec>(x, keys, rule); }       \
-  target void mask_##isa(float* x, int64_t keys, float value, const KeySlots& slots, const QueryLanes& queries, \
-                         int32_t window) {                                                                      \
-    mask<Vec>(x, keys, value, slots, queries, window);                                                          \
-  }                                                                                                             \
-  target void raise_##isa(const float* x, int64_t keys, SoftmaxState* state, float* values, int64_t rows) {     \
-    raise<Vec>(x, keys, state, values, rows);                                                                   \
-  }                                                                                                             \
-  target void weights_##isa(float* x, int64_t keys, SoftmaxState* state) { weights<Vec>(x, keys, state); }      \
-  target void gradients_##isa(float* x, float* dx, int64_t keys, const ScoreRule& rule, const float* lse,       \
-                              const float* delta) {                                                             \
-    gradients<Vec>(x, dx, keys, rule, lse, delta);                                                              \
-  }                                                                                                             \
-  constexpr AttentionRows k_##isa{scores_##isa, mask_##isa, raise_##isa, weights_##isa, gradients_##isa};
+#define HIMA_ATTENTION_ROWS(isa, target, Vec)                                                                      \
+  target void scores_##isa(float* x, int64_t keys, const ScoreRule& rule) { scores<Vec>(x, keys, rule); }          \
+  target void mask_##isa(float* x, int64_t keys, float value, const KeySlots& slots, const QueryLanes& queries,    \
+                         int32_t window) {                                                                         \
+    mask<Vec>(x, keys, value, slots, queries, window);                                                             \
+  }                                                                                                                \
+  target void raise_##isa(const float* x, int64_t keys, SoftmaxState* state, float* values, int64_t rows) {        \
+    raise<Vec>(x, keys, state, values, rows);                                                                      \
+  }                                                                                                                \
+  target void weights_##isa(float* x, int64_t keys, SoftmaxState* state) { weights<Vec>(x, keys, state); }         \
+  target void probabilities_##isa(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* lse) { \
+    probabilities<Vec>(x, slope, keys, rule, lse);                                                                 \
+  }                                                                                                                \
+  target void add_dots_##isa(const float* p, const float* dp, int64_t keys, float* delta) {                        \
+    add_dots<Vec>(p, dp, keys, delta);                                                                             \
+  }                                                                                                                \
+  target void gradients_##isa(const float* p, float* dp, const float* slope, int64_t keys, const float* delta) {   \
+    gradients<Vec>(p, dp, slope, keys, delta);                                                                     \
+  }                                                                                                                \
+  constexpr AttentionRows k_##isa{scores_##isa,        mask_##isa,     raise_##isa,    weights_##isa,              \
+                                  probabilities_##isa, add_dots_##isa, gradients_##isa};
 
 HIMA_ATTENTION_ROWS(portable, , Vec4)
 #if defined(__x86_64__)

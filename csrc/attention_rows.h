@@ -39,8 +39,12 @@ struct AttentionRows {
   void (*raise)(const float* x, int64_t keys, SoftmaxState* state, float* values, int64_t rows);
   // Scores -> weights, added to the sum.
   void (*weights)(float* x, int64_t keys, SoftmaxState* state);
-  // x: products -> probabilities. dx: gradients of the probabilities -> of the products, not yet times scale; or null.
-  void (*gradients)(float* x, float* dx, int64_t keys, const ScoreRule& rule, const float* lse, const float* delta);
+  // Products -> probabilities, and unless it is null the slope of the softcap.
+  void (*probabilities)(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* lse);
+  // delta += sum over keys of p * dp.
+  void (*add_dots)(const float* p, const float* dp, int64_t keys, float* delta);
+  // dp: gradients of probabilities -> of products, not yet times scale; no slope (null) is a slope of 1.
+  void (*gradients)(const float* p, float* dp, const float* slope, int64_t keys, const float* delta);
 };
 
 // For tiles of `queries` columns.

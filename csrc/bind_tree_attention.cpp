@@ -75,14 +75,13 @@ void forward(const py::array& q, const py::array& k, const py::array& v, const s
   tree_attention_fwd(a, to, to_lse);
 }
 
-void backward(const py::array& dout, const py::array& q, const py::array& k, const py::array& v, const py::array& out,
+void backward(const py::array& dout, const py::array& q, const py::array& k, const py::array& v,
               const Vector<float>& lse, const std::string& dtype, const Vector<int32_t>& subtree_end,
               const Optional<int32_t>& position_ids, const Optional<float>& sinks, double scale, int32_t window,
               double softcap, const std::optional<py::array>& dq, const std::optional<py::array>& dk,
               const std::optional<py::array>& dv, std::optional<Vector<float>>& dsinks, int threads) {
   const TreeAttention a = problem(q, k, v, dtype, subtree_end, position_ids, sinks, scale, window, softcap, threads);
   const HeadsView from = heads("dout", dout, dtype, a.forest.tokens, a.query_heads, a.head_dim);
-  const HeadsView result = heads("out", out, dtype, a.forest.tokens, a.query_heads, a.head_dim);
   check_shape("lse", lse, {a.query_heads, a.forest.tokens});
   if (dsinks && !sinks) throw py::value_error("dsinks: expected None without sinks");
   optional_vector("dsinks", dsinks, a.query_heads);
@@ -90,7 +89,7 @@ void backward(const py::array& dout, const py::array& q, const py::array& k, con
                                  dv ? output("dv", *dv, dtype, v) : nullptr, dsinks ? dsinks->mutable_data() : nullptr};
   const float* stats = lse.data();
   py::gil_scoped_release release;
-  tree_attention_bwd(a, from, result, stats, grads);
+  tree_attention_bwd(a, from, stats, grads);
 }
 
 }  // namespace
@@ -100,7 +99,7 @@ void bind_tree_attention(py::module_& m) {
         py::arg("subtree_end").noconvert(), py::arg("position_ids").noconvert(), py::arg("sinks").noconvert(),
         py::arg("scale"), py::arg("window"), py::arg("softcap"), py::arg("out"), py::arg("lse").noconvert(),
         py::arg("threads"));
-  m.def("tree_attention_bwd", &backward, py::arg("dout"), py::arg("q"), py::arg("k"), py::arg("v"), py::arg("out"),
+  m.def("tree_attention_bwd", &backward, py::arg("dout"), py::arg("q"), py::arg("k"), py::arg("v"),
         py::arg("lse").noconvert(), py::arg("dtype"), py::arg("subtree_end").noconvert(),
         py::arg("position_ids").noconvert(), py::arg("sinks").noconvert(), py::arg("scale"), py::arg("window"),
         py::arg("softcap"), py::arg("dq"), py::arg("dk"), py::arg("dv"), py::arg("dsinks").noconvert(),

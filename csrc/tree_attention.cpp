@@ -221,102 +221,111 @@ struct Forward {
 
 struct Backward {
   const Work& w;
-  const HeadsView &dout, &out;
+  const HeadsView& dout;
   const float* lse;
   const TreeAttentionGrads& grads;
   // Of one wave of key heads: packed operands of each key head, sums [slots][columns] of each query head.
   Buffer keys, values, key_dims, dk, dv;
   std::vector<double> dsinks;  // [query_heads][chunks]
 
-  bool wants_scores() const { return grads.dq != nullptr || grads.dk != nullptr; }
+  bool wants_keys() const { return grads.dq != nullptr || grads.dk != nullptr; }
+  bool wants_dots() const { return wants_keys() || grads.dsinks != nullptr; }
   int64_t operand_size() const { return w.slots() * w.a.head_dim; }
   int64_t dims_size() const { return w.slots() * w.dim_panels * w.tile.mr; }
   int64_t sums_size() const { return w.slots() * w.dim_columns * w.tile.nr; }
 
   struct Scratch {
-    explicit Scratch(const Work& w)
+    Scratch(const Work& w, const Chunk& chunk)
         : q(allocate(w.a.head_dim * w.tile.nr)),
           dout(allocate(w.a.head_dim * w.tile.nr)),
           q_dims(allocate(w.dim_columns * w.tile.nr * w.tile.nr)),
           dout_dims(allocate(w.dim_columns * w.tile.nr * w.tile.nr)),
-          p(allocate(kGroup * w.tile_size())),
-          ds(allocate(kGroup * w.tile_size())),
+          p(allocate((chunk.key_end - chunk.key_begin) * w.tile_size())),
+          dp(allocate((chunk.key_end - chunk.key_begin) * w.tile_size())),
+          slope(w.a.softcap > 0 ? allocate((chunk.key_end - chunk.key_begin) * w.tile_size()) : nullptr),
           dq(allocate(w.dim_panels * w.tile_size())) {}
-    Buffer q, dout, q_dims, dout_dims, p, ds, dq;
+    Buffer q, dout, q_dims, dout_dims;
+    Buffer p, dp, slope;  // of a panel of queries, a tile for each visible panel of keys
+    Buffer dq;
     std::vector<Visible> visible;
     QueryLanes lanes;
     alignas(64) float lse[kMaxQueries], delta[kMaxQueries];
   };
 
   // All queries of one query head in one chunk: dq is done, dk and dv of this head are summed.
-  void chunk(int64_t head, int64_t slot_head, int64_t slot_key_head, int64_t index, Scratch* s) {
+  void chunk(int64_t head, int64_t slot_head, int64_t slot_key_head, int64_t index) {
     const AttentionLayout& layout = w.layout;
     const Chunk& chunk = layout.chunks[index];
     const int64_t width = w.dim_columns * w.tile.nr;
-    float* sums[2] = {grads.dk ? dk.get() + slot_head * sums_size() : nullptr,
-                      grads.dv ? dv.get() + slot_head * sums_size() : nullptr};
-    for (float* sum : sums)
-      if (sum != nullptr)
-        std::fill(sum + chunk.key_begin * w.tile.mr * width, sum + chunk.key_end * w.tile.mr * width, 0.0f);
+    Scratch s(w, chunk);
+    float* dk_sums = dk ? dk.get() + slot_head * sums_size() : nullptr;
+    float* dv_sums = dv ? dv.get() + slot_head * sums_size() : nullptr;
+    for (float* sums : {dk_sums, dv_sums})
+      if (sums != nullptr)
+        std::fill(sums + chunk.key_begin * w.tile.mr * width, sums + chunk.key_end * w.tile.mr * width, 0.0f);
     double dsink = 0;
     for (int64_t i = chunk.query_begin; i < chunk.query_end; ++i) {
       const Panel& q = layout.queries[i];
-      pack_panel(head, q, s);
-      dsink += sink_gradient(head, q, *s);
-      if (!wants_scores() && grads.dv == nullptr) continue;
-      layout.find_visible(chunk, q, &s->visible);
-      w.fill_lanes(q, &s->lanes);
-      attend(slot_key_head, sums[0], sums[1], s);
+      pack_panel(head, q, &s);
+      layout.find_visible(chunk, q, &s.visible);
+      w.fill_lanes(q, &s.lanes);
+      make_probabilities(slot_key_head, dv_sums, &s);
+      if (grads.dsinks != nullptr)
+        for (int64_t lane = 0; lane < q.count; ++lane)
+          dsink -= std::exp(static_cast<double>(w.a.sinks[head]) - s.lse[lane]) * s.delta[lane];
+      if (wants_keys()) add_gradients(slot_key_head, dk_sums, &s);
       if (grads.dq == nullptr) continue;
       float factor[kMaxQueries];
       std::fill(factor, factor + w.tile.nr, w.a.scale);
-      w.store_queries(s->dq.get(), factor, head, q, grads.dq);
+      w.store_queries(s.dq.get(), factor, head, q, grads.dq);
     }
     dsinks[head * layout.chunks.size() + index] = dsink;
   }
 
-  // The operands of a panel of queries, and delta = sum over dims of dout * out.
   void pack_panel(int64_t head, const Panel& q, Scratch* s) const {
-    const int64_t nr = w.tile.nr, D = w.a.head_dim;
-    w.pack_queries(out, head, q, s->q.get());
-    w.pack_queries(dout, head, q, s->dout.get());
     std::fill(s->delta, s->delta + kMaxQueries, 0.0f);
-    for (int64_t d = 0; d < D; ++d)
-      for (int64_t i = 0; i < nr; ++i) s->delta[i] += s->q.get()[d * nr + i] * s->dout.get()[d * nr + i];
     std::fill(s->lse, s->lse + kMaxQueries, kInfinity);  // lanes without a query have no probability
     std::copy_n(lse + head * w.a.forest.tokens + q.first, q.count, s->lse);
     w.pack_queries(w.a.q, head, q, s->q.get());
+    if (wants_dots()) w.pack_queries(dout, head, q, s->dout.get());
     if (grads.dk != nullptr) w.pack_query_dims(w.a.q, head, q, s->q_dims.get());
     if (grads.dv != nullptr) w.pack_query_dims(dout, head, q, s->dout_dims.get());
   }
 
-  double sink_gradient(int64_t head, const Panel& q, const Scratch& s) const {
-    if (grads.dsinks == nullptr) return 0;
-    double sum = 0;
-    for (int64_t i = 0; i < q.count; ++i) sum -= std::exp(static_cast<double>(w.a.sinks[head]) - s.lse[i]) * s.delta[i];
-    return sum;
-  }
-
-  void attend(int64_t slot, float* dk_sums, float* dv_sums, Scratch* s) const {
+  // The probabilities of a panel of queries over all keys, what they add to dv, and delta = sum over keys of p * dp.
+  void make_probabilities(int64_t slot, float* dv_sums, Scratch* s) const {
     const int64_t mr = w.tile.mr, nr = w.tile.nr, D = w.a.head_dim, n = s->visible.size(), size = w.tile_size();
-    const float *k = keys.get() + slot * operand_size(), *v = values ? values.get() + slot * operand_size() : nullptr;
-    float *p = s->p.get(), *ds = v ? s->ds.get() : nullptr;
+    const float* k = keys.get() + slot * operand_size();
+    const float* v = values ? values.get() + slot * operand_size() : nullptr;
     for (int64_t begin = 0; begin < n; begin += kGroup) {
       const int64_t end = std::min(n, begin + kGroup), count = (end - begin) * mr;
+      float *p = s->p.get() + begin * size, *dp = s->dp.get() + begin * size;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t at = s->visible[i].panel * mr * D;
         w.tile.run(D, k + at, s->q.get(), p + (i - begin) * size, nr, false);
-        if (ds != nullptr) w.tile.run(D, v + at, s->dout.get(), ds + (i - begin) * size, nr, false);
+        if (v != nullptr) w.tile.run(D, v + at, s->dout.get(), dp + (i - begin) * size, nr, false);
       }
-      w.rows.gradients(p, ds, count, w.rule, s->lse, s->delta);
+      w.rows.probabilities(p, s->slope ? s->slope.get() + begin * size : nullptr, count, w.rule, s->lse);
       for (int64_t i = begin; i < end; ++i) {
         if (!s->visible[i].masked) continue;
-        for (float* x : {p, ds})
-          if (x != nullptr)
-            w.rows.mask(x + (i - begin) * size, mr, 0.0f, w.key_slots(s->visible[i].panel), s->lanes, w.rule.window);
+        const KeySlots slots = w.key_slots(s->visible[i].panel);
+        w.rows.mask(p + (i - begin) * size, mr, 0.0f, slots, s->lanes, w.rule.window);
+        if (v != nullptr) w.rows.mask(dp + (i - begin) * size, mr, 0.0f, slots, s->lanes, w.rule.window);
       }
-      add_keys(s->visible, begin, end, p, s->dout_dims.get(), dv_sums);
-      add_keys(s->visible, begin, end, ds, s->q_dims.get(), dk_sums);
+      if (v != nullptr) w.rows.add_dots(p, dp, count, s->delta);
+      if (dv_sums != nullptr) add_keys(s->visible, begin, end, p, s->dout_dims.get(), dv_sums);
+    }
+  }
+
+  // From the probabilities of a panel of queries and delta: its dq, and what it adds to dk.
+  void add_gradients(int64_t slot, float* dk_sums, Scratch* s) const {
+    const int64_t n = s->visible.size(), size = w.tile_size();
+    for (int64_t begin = 0; begin < n; begin += kGroup) {
+      const int64_t end = std::min(n, begin + kGroup), count = (end - begin) * w.tile.mr;
+      float* ds = s->dp.get() + begin * size;
+      w.rows.gradients(s->p.get() + begin * size, ds, s->slope ? s->slope.get() + begin * size : nullptr, count,
+                       s->delta);
+      if (dk_sums != nullptr) add_keys(s->visible, begin, end, ds, s->q_dims.get(), dk_sums);
       if (grads.dq != nullptr)
         w.add_weighted(s->visible, begin, end, key_dims.get() + slot * dims_size(), ds, s->dq.get(), begin > 0);
     }
@@ -325,7 +334,6 @@ struct Backward {
   // sums [slots][columns] += weights x: one step for each query of the panel.
   void add_keys(const std::vector<Visible>& visible, int64_t begin, int64_t end, const float* weights, const float* x,
                 float* sums) const {
-    if (sums == nullptr) return;
     const int64_t mr = w.tile.mr, nr = w.tile.nr, width = w.dim_columns * nr;
     for (int64_t i = begin; i < end; ++i)
       for (int64_t c = 0; c < w.dim_columns; ++c)
@@ -353,13 +361,12 @@ struct Backward {
   void run() {
     const AttentionLayout& layout = w.layout;
     const int64_t panels = layout.keys.size(), chunks = layout.chunks.size();
-    const bool scores = wants_scores(), sums = scores || grads.dv != nullptr;
-    const int64_t operands = (sums + scores) * operand_size() + (grads.dq != nullptr) * dims_size();
+    const int64_t operands = (1 + wants_dots()) * operand_size() + (grads.dq != nullptr) * dims_size();
     const int64_t totals = ((grads.dk != nullptr) + (grads.dv != nullptr)) * sums_size();
     const int64_t wave = w.heads_per_wave(operands + w.group * totals, w.group * chunks);
     dsinks.assign(w.a.query_heads * chunks, 0.0);
-    if (sums) keys = allocate(wave * operand_size());
-    if (scores) values = allocate(wave * operand_size());
+    keys = allocate(wave * operand_size());
+    if (wants_dots()) values = allocate(wave * operand_size());
     if (grads.dq) key_dims = allocate(wave * dims_size());
     if (grads.dk) dk = allocate(wave * w.group * sums_size());
     if (grads.dv) dv = allocate(wave * w.group * sums_size());
@@ -368,15 +375,14 @@ struct Backward {
       parallel_for(heads * panels, w.threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t slot = i / panels, panel = i % panels;
-          if (keys) w.pack_tokens(w.a.k, first + slot, panel, keys.get() + slot * operand_size());
+          w.pack_tokens(w.a.k, first + slot, panel, keys.get() + slot * operand_size());
           if (values) w.pack_tokens(w.a.v, first + slot, panel, values.get() + slot * operand_size());
           if (key_dims) w.pack_dims(w.a.k, first + slot, panel, key_dims.get() + slot * dims_size());
         }
       });
       parallel_tasks(heads * w.group * chunks, w.threads, [&](int64_t task) {
-        Scratch scratch(w);
         const int64_t slot_head = task / chunks;
-        chunk(first * w.group + slot_head, slot_head, slot_head / w.group, task % chunks, &scratch);
+        chunk(first * w.group + slot_head, slot_head, slot_head / w.group, task % chunks);
       });
       parallel_for(heads * panels, w.threads, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -423,10 +429,10 @@ void tree_attention_fwd(const TreeAttention& a, void* out, float* lse) {
   }
 }
 
-void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const HeadsView& out, const float* lse,
+void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const float* lse,
                         const TreeAttentionGrads& grads) {
   const Work w(a);
-  Backward{w, dout, out, lse, grads, {}, {}, {}, {}, {}, {}}.run();
+  Backward{w, dout, lse, grads, {}, {}, {}, {}, {}, {}}.run();
 }
 
 }  // namespace himakernels

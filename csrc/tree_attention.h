@@ -1,6 +1,6 @@
 // Attention over a packed forest on the CPU, forward and backward, in fp32 for fp32, bf16 and fp16 operands.
 //
-// Memory is O(tokens): tiles of scores live in the first-level cache. Every sum is one chain of multiply-adds in the
+// Memory is O(tokens): scores are made a panel of queries at a time. Every sum is one chain of multiply-adds in the
 // order of the packed tokens, to which invisible tokens add exactly nothing: with finite inputs the bits of out, lse
 // and dq depend only on what the query sees (a tree in a forest has the bits of the tree alone, a branch of a tree
 // those of its path as a chain), the bits of dk and dv only on the key's tree, and nothing on the number of threads.
@@ -37,7 +37,8 @@ struct TreeAttentionGrads {
   void *dq, *dk, *dv;
   float* dsinks;
 };
-void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const HeadsView& out, const float* lse,
+// The row term of the softmax's gradient is summed from probabilities, not taken from out: out has been rounded.
+void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const float* lse,
                         const TreeAttentionGrads& grads);
 
 }  // namespace himakernels

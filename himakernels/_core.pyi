@@ -59,7 +59,6 @@ def tree_attention_bwd(
     q: NDArray[Any],
     k: NDArray[Any],
     v: NDArray[Any],
-    out: NDArray[Any],
     lse: NDArray[Any],
     dtype: str,
     subtree_end: NDArray[Any],

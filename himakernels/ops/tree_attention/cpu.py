@@ -84,7 +84,11 @@ def tree_attention_bwd(
     softcap: float | None,
     needs: Sequence[bool] = (True, True, True, True),
 ) -> tuple[Optional, Optional, Optional, Optional]:
-    """dq, dk, dv and dsinks, each in the dtype of what it belongs to; None for what is not needed or not there."""
+    """dq, dk, dv and dsinks, each in the dtype of what it belongs to; None for what is not needed or not there.
+
+    `out` is not read for half precision and fp32: sum of dout * out over the head dimension would carry its rounding, which
+    cancels badly in dq and dk (measured: it fails the gate). The same number is summed from the probabilities.
+    """
     if q.dtype == torch.float64:
         grads = double.backward(dout, q, k, v, out, lse, subtree_end, position_ids, sinks, scale, window, softcap)
         dq, dk, dv, dsinks = (grad if need else None for grad, need in zip(grads, needs, strict=True))
@@ -96,7 +100,6 @@ def tree_attention_bwd(
         _array(q),
         _array(k),
         _array(v),
-        _array(out),
         _array(lse),
         _name(q.dtype),
         _array(subtree_end),
