@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   himakernels::bind_gemm(m);
   himakernels::bind_logits(m);
   himakernels::bind_token_trie(m);
+  himakernels::bind_tree_attention(m);
 }

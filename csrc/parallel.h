@@ -1,4 +1,4 @@
-// Splits [0, n) into one contiguous range a thread. What a range computes never depends on how many there are.
+// Work for several threads. What a range or a task computes never depends on how many threads there are.
 #pragma once
 
 #include <algorithm>
@@ -6,11 +6,20 @@
 
 namespace himakernels {
 
+// body(begin, end) on one contiguous range of [0, n) a thread.
 template <class Body>
 void parallel_for(int64_t n, int threads, const Body& body) {
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, n));
 #pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
   for (int64_t p = 0; p < parts; ++p) body(n * p / parts, n * (p + 1) / parts);
+}
+
+// body(i) for each i < n, handed out one by one in ascending order: tasks of unequal cost that share nothing.
+template <class Body>
+void parallel_tasks(int64_t n, int threads, const Body& body) {
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, n));
+#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(dynamic, 1)
+  for (int64_t i = 0; i < n; ++i) body(i);
 }
 
 }  // namespace himakernels

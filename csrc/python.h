@@ -20,6 +20,7 @@ void bind_group_advantages(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_logits(py::module_& m);
 void bind_token_trie(py::module_& m);
+void bind_tree_attention(py::module_& m);
 
 [[noreturn]] inline void bad_type(const char* name, const char* expected, const py::array& got) {
   throw py::type_error(std::string(name) + ": expected dtype " + expected + ", got " +

@@ -14,15 +14,28 @@ namespace {
 
 constexpr int kAhead = 8;  // steps of k that B, in the second-level cache, is asked for ahead
 
-template <class Vec, int kRows, int kVecs>
+enum class Form { kRun, kChain, kChainRows };
+
+template <class Vec, int kRows, int kVecs, Form kForm>
 HIMA_INLINE void tile(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate) {
   constexpr int kWidth = kLanes<Vec>;
+  constexpr int kRowStride = kForm == Form::kChainRows ? kVecs * kWidth : 1;
+  constexpr int kStep = kForm == Form::kChainRows ? 1 : kRows;
   typedef Vec Loose __attribute__((aligned(4)));
+  const auto at = [&](int i, int j) { return reinterpret_cast<Loose*>(c + i * ldc + j * kWidth); };
   // The tile of C is needed last: ask for it first.
-  for (int i = 0; i < kRows; ++i)
-    for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
+  if (kForm == Form::kRun)
+    for (int i = 0; i < kRows; ++i)
+      for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
   Vec acc[kRows][kVecs] = {};
-  for (int64_t p = 0; p < k; ++p, a += kRows, b += kVecs * kWidth) {
+  if (kForm != Form::kRun && accumulate) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVecs; ++j) acc[i][j] = *at(i, j);
+    }
+  }
+  for (int64_t p = 0; p < k; ++p, a += kStep, b += kVecs * kWidth) {
     for (int j = 0; j < kVecs * kWidth; j += 16) __builtin_prefetch(b + kAhead * kVecs * kWidth + j);
     Vec bv[kVecs];
 #pragma GCC unroll 4
@@ -30,30 +43,30 @@ HIMA_INLINE void tile(int64_t k, const float* a, const float* b, float* c, int64
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < kVecs; ++j) acc[i][j] += bv[j] * a[i];
+      for (int j = 0; j < kVecs; ++j) acc[i][j] += bv[j] * a[i * kRowStride];
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVecs; ++j) {
-      Loose* at = reinterpret_cast<Loose*>(c + i * ldc + j * kWidth);
-      *at = accumulate ? *at + acc[i][j] : acc[i][j];
-    }
+    for (int j = 0; j < kVecs; ++j) *at(i, j) = kForm == Form::kRun && accumulate ? *at(i, j) + acc[i][j] : acc[i][j];
   }
 }
 
+template <Form kForm>
 void tile_portable(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate) {
-  tile<Vec4, 4, 2>(k, a, b, c, ldc, accumulate);
+  tile<Vec4, 4, 2, kForm>(k, a, b, c, ldc, accumulate);
 }
 #if defined(__x86_64__)
+template <Form kForm>
 __attribute__((target("avx2,fma"))) void tile_avx2(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
                                                    bool accumulate) {
-  tile<Vec8, 6, 2>(k, a, b, c, ldc, accumulate);
+  tile<Vec8, 6, 2, kForm>(k, a, b, c, ldc, accumulate);
 }
+template <Form kForm>
 __attribute__((target("avx512f"))) void tile_avx512(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
                                                     bool accumulate) {
-  tile<Vec16, 14, 2>(k, a, b, c, ldc, accumulate);
+  tile<Vec16, 14, 2, kForm>(k, a, b, c, ldc, accumulate);
 }
 // The same on pairs of bf16: a and b hold, for each pair of k, mr and nr words of two bf16; k counts pairs.
 __attribute__((target("avx512f,avx512bf16"))) void tile_avx512_bf16(int64_t k, const float* a, const float* b, float* c,
@@ -89,13 +102,15 @@ Tile pick_tile(bool bf16_products) {
 #if defined(__x86_64__)
   if (bf16_products) {
     if (!has_bf16_products()) throw std::invalid_argument("gemm: this CPU has no bf16 products");
-    return {14, 32, tile_avx512_bf16, true};
+    return {14, 32, tile_avx512_bf16, true, nullptr, nullptr};
   }
-  if (__builtin_cpu_supports("avx512f")) return {14, 32, tile_avx512, false};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {6, 16, tile_avx2, false};
+  if (__builtin_cpu_supports("avx512f"))
+    return {14, 32, tile_avx512<Form::kRun>, false, tile_avx512<Form::kChain>, tile_avx512<Form::kChainRows>};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return {6, 16, tile_avx2<Form::kRun>, false, tile_avx2<Form::kChain>, tile_avx2<Form::kChainRows>};
 #endif
   if (bf16_products) throw std::invalid_argument("gemm: this CPU has no bf16 products");
-  return {4, 8, tile_portable, false};
+  return {4, 8, tile_portable<Form::kRun>, false, tile_portable<Form::kChain>, tile_portable<Form::kChainRows>};
 }
 
 bool has_bf16_products() {

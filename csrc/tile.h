@@ -13,6 +13,11 @@ struct Tile {
   int64_t mr, nr;
   TileFn run;
   bool pairs;  // operands are packed as pairs of bf16 and k counts pairs
+  // fp32 products only. As run, but with `accumulate` the chain goes on from c instead of being added to it: k cut into
+  // calls anywhere has the bits of one call, and steps whose product is zero can be left out.
+  TileFn chain;
+  // As chain, with a as another tile's c: element (i, k) at a[i * nr + k], k <= nr.
+  TileFn chain_rows;
 };
 
 Tile pick_tile(bool bf16_products);

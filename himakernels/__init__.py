@@ -9,6 +9,8 @@ from himakernels.ops.token_logprobs import (
     token_logprobs_from_logits,
     token_logprobs_reference,
 )
+from himakernels.ops.tree_attention import tree_attention, tree_attention_reference
+from himakernels.ops.varlen_attention import varlen_attention, varlen_attention_reference
 from himakernels.ops.vrgrpo_loss import (
     PolicyMetrics,
     PolicyOptions,
@@ -38,6 +40,10 @@ __all__ = [
     "token_logprobs",
     "token_logprobs_from_logits",
     "token_logprobs_reference",
+    "tree_attention",
+    "tree_attention_reference",
+    "varlen_attention",
+    "varlen_attention_reference",
     "vrgrpo_loss",
     "vrgrpo_loss_from_logits",
     "vrgrpo_loss_reference",

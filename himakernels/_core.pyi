@@ -49,6 +49,44 @@ def token_trie(
     token_budget: int,
 ) -> tuple[list[tuple[NDArray[Any], ...]], int, list[int]]: ...
 def check_subtree_end(subtree_end: NDArray[np.int32]) -> None: ...
+# q [T, Hq, D], k and v [T, Hk, D], contiguous in D alone, all of `dtype` (half as int16); window 0 and softcap 0: none.
+# Writes out [T, Hq, D] and lse [Hq, T]: see csrc/tree_attention.h.
+def tree_attention_fwd(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    dtype: str,
+    subtree_end: NDArray[Any],
+    position_ids: NDArray[Any] | None,
+    sinks: NDArray[Any] | None,
+    scale: float,
+    window: int,
+    softcap: float,
+    out: NDArray[Any],
+    lse: NDArray[Any],
+    threads: int,
+) -> None: ...
+
+# Writes those of dq, dk, dv (of `dtype`) and dsinks [Hq] float32 that are not None.
+def tree_attention_bwd(
+    dout: NDArray[Any],
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    lse: NDArray[Any],
+    dtype: str,
+    subtree_end: NDArray[Any],
+    position_ids: NDArray[Any] | None,
+    sinks: NDArray[Any] | None,
+    scale: float,
+    window: int,
+    softcap: float,
+    dq: NDArray[Any] | None,
+    dk: NDArray[Any] | None,
+    dv: NDArray[Any] | None,
+    dsinks: NDArray[Any] | None,
+    threads: int,
+) -> None: ...
 
 # logits_stats_{float32,float64,bfloat16,float16}(logits [R, V], labels [R] int64, inv_temperature, softcap (0 = none),
 # logprobs [R], lse [R], entropy [R] (written), threads), and logits_grad_* with dlogits, source and target before labels,

@@ -23,6 +23,7 @@ EXCEPTIONS = {"himakernels.lm_head.types": 0}
 ACROSS_OPS = {
     "vrgrpo_loss": {"group_advantages", "select_groups"},
     "token_cross_entropy": {"token_logprobs"},  # the reference only
+    "varlen_attention": {"tree_attention"},
 }
 MAX_LINES = 300
 # Files that may be longer, and why.
@@ -35,7 +36,7 @@ LONG = {
 }
 # The files of csrc, low to high: names without ending; x.h comes before x.cpp. Those that know Python come last.
 CSRC = ["half", "huge_pages", "parallel", "simd", "round", "pack", "tile", "gemm", "logits", "group_advantages"]
-CSRC += ["token_trie", "tree_attention", "prefix_tree"]
+CSRC += ["token_trie", "attention_layout", "attention_rows", "tree_attention", "prefix_tree"]
 CSRC_PYTHON = ["python", *(f"bind_{name}" for name in CSRC), "bindings"]
 
 
