@@ -176,11 +176,11 @@ def pack(
         if samples is None:
             samples, owners = (np.empty(0, np.int64),) * 2 if of_token is None else (of_token, np.repeat(owners, lengths))
         agents = _agents(_per_sequence("agent_id", agent_id, N), samples, owners, S)
-    trees = []
+    trees, all_lengths = [], tuple(lengths.tolist())
     for batch in batches:
         tensors = dict(zip(_TENSORS, map(torch.from_numpy, batch), strict=True))
         original = int(lengths[batch[-2]].sum())
-        trees.append(PackedTree(**tensors, agent_id=agents, original_tokens=original, lengths=tuple(lengths.tolist())))
+        trees.append(PackedTree(**tensors, agent_id=agents, original_tokens=original, lengths=all_lengths))
     num_tokens = sum(tree.num_tokens for tree in trees)
     return Packing(
         micro_batches=tuple(trees),
