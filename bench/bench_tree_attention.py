@@ -82,9 +82,6 @@ class Operands:
         return [t[self.paths.flatten()] for t in self.packed], bounds
 
 
-Step = Callable[[], torch.Tensor]
-
-
 def ours(x: Operands) -> tuple[list[torch.Tensor], Callable[..., torch.Tensor]]:
     return x.packed, lambda q, k, v: tree_attention(q, k, v, x.subtree_end)
 
