@@ -134,7 +134,8 @@ HIMA_INLINE void probabilities(float* x, float* slope, int64_t keys, const Score
         s = t * cap;
         if (slope != nullptr) save(slope + at, 1.0f - t * t);
       }
-      save(x + at, exp_vec<Vec>(s - load<Vec>(lse + j * kLanes<Vec>)));
+      const Vec log_p = s - load<Vec>(lse + j * kLanes<Vec>);
+      save(x + at, exp_vec<Vec>(log_p > 0.0f ? Vec{} : log_p));  // above 0 only by the rounding of huge scores
     }
   }
 }

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -156,6 +157,36 @@ def policy_reference(
     names = ("dhidden", "dweight", "dbias") if from_logits is None else ("dlogits",)
     grads = torch.autograd.grad(loss, leaves)
     return {"loss": loss.detach(), "logprobs": logprobs.detach(), **dict(zip(names, grads, strict=True))}
+
+
+def forest_of(depths: Sequence[int], device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """subtree_end [T] and position_ids [T] int32 of the forest whose tokens have these depths in depth-first order.
+
+    Any list that begins with 0 and never rises by more than 1 is one: a subtree ends before the next token that is not deeper.
+    """
+    ends, path = [len(depths)] * len(depths), list[int]()
+    for t, depth in enumerate(depths):
+        assert 0 <= depth <= len(path), f"depth {depth} at index {t} after {len(path) - 1}"
+        for closed in path[depth:]:
+            ends[closed] = t
+        path[depth:] = [t]
+    return (
+        torch.tensor(ends, dtype=torch.int32, device=device),
+        torch.tensor(list(depths), dtype=torch.int32, device=device),
+    )  # fmt: skip
+
+
+def random_depths(tokens: int, *, seed: int = 0, new_tree: float = 0.04, new_branch: float = 0.12) -> list[int]:
+    """Depths of a random forest of `tokens` tokens: runs of deeper and deeper tokens, cut by branches and by new trees."""
+    rng = random.Random(seed)
+    depths = list[int]()
+    for _ in range(tokens):
+        draw = rng.random()
+        if not depths or draw < new_tree:
+            depths.append(0)
+        else:
+            depths.append(rng.randint(1, depths[-1] + 1) if draw < new_tree + new_branch else depths[-1] + 1)
+    return depths
 
 
 class _Repeatable(torch.autograd.Function):
