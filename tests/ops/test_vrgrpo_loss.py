@@ -63,9 +63,7 @@ def run(b: PolicyBatch, case: dict[str, Any], *, logits: torch.Tensor | None = N
 
 def reference(b: PolicyBatch, case: dict[str, Any], dtype: torch.dtype, logits: torch.Tensor | None) -> dict[str, torch.Tensor]:
     shared, options = arguments(b, case)
-    if "clip_high" not in options:
-        options["clip_high"] = options.get("clip_low", 0.2)
-    return policy_reference(b, dtype, PolicyOptions(**options), from_logits=logits, **shared)
+    return policy_reference(b, dtype, PolicyOptions.of(options), from_logits=logits, **shared)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

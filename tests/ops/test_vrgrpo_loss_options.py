@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from himakernels import PolicyOptions, token_logprobs_reference, vrgrpo_loss, vrgrpo_loss_from_logits, vrgrpo_loss_reference
-from himakernels.ops.vrgrpo_loss.options import IMPORTANCE, LOSS_TYPES, RATIO_LEVELS
+from himakernels.ops.vrgrpo_loss.options import IMPORTANCE, LOSS_TYPES, PPO_LOSS_TYPES, RATIO_LEVELS
 from himakernels.testing import INTERPRET, PolicyBatch, policy_batch, policy_reference, repeatable
 
 pytestmark = pytest.mark.skipif(INTERPRET, reason="fp64 takes the CPU route in every mode: once is enough")
@@ -26,7 +26,11 @@ EXTRAS: dict[str, dict[str, Any]] = {
 
 
 def loss_options(loss_type: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"loss_type": loss_type, "clip_low": 0.2, "clip_high": 1.3 if loss_type == "cispo" else 0.28}
+    options: dict[str, Any] = {"loss_type": loss_type}
+    if loss_type in PPO_LOSS_TYPES:
+        options |= {"clip_low": 0.2, "clip_high": 0.28}
+    if loss_type == "cispo":
+        options["clip_high"] = 1.3
     if loss_type == "dr_grpo":
         options["max_completion_length"] = 20
     if loss_type in ("grpo", "dapo"):
