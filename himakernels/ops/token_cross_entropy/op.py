@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from himakernels.library import define_op
+from himakernels.library import define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_head, check_label_values, normaliser
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_fused
@@ -71,6 +71,7 @@ class _TokenCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
+        refuse_second_derivative()
         pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
         return *(scaled(g, dloss) if need else None for need, g in pairs), None, None, None, None, None
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from himakernels.library import define_op
+from himakernels.library import define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_head, check_label_values, check_logits
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_backward, head_stats, route
@@ -43,7 +43,7 @@ def _fwd_fake(
 
 def _bwd(
     dlogprobs: torch.Tensor,
-    dentropy: torch.Tensor,
+    dentropy: Optional,
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: Optional,
@@ -61,7 +61,7 @@ def _bwd(
 
 
 def _bwd_fake(
-    dlogprobs: torch.Tensor, dentropy: torch.Tensor, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any
+    dlogprobs: torch.Tensor, dentropy: Optional, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any
 ) -> tuple[torch.Tensor, ...]:
     needs = rest[-1]
     owners = (hidden, weight, bias)
@@ -75,7 +75,7 @@ _HEAD = "Tensor hidden, Tensor weight, Tensor? bias, Tensor labels"
 _ROWS = "Tensor logprobs, Tensor lse, Tensor entropy, float temperature, float softcap"
 _op = define_op(f"token_logprobs({_HEAD}, float temperature, float softcap) -> (Tensor, Tensor, Tensor)", _fwd, _fwd_fake)
 _op_bwd = define_op(
-    f"token_logprobs_bwd(Tensor dlogprobs, Tensor dentropy, {_HEAD}, {_ROWS}, bool[] needs) -> (Tensor, Tensor, Tensor)",
+    f"token_logprobs_bwd(Tensor dlogprobs, Tensor? dentropy, {_HEAD}, {_ROWS}, bool[] needs) -> (Tensor, Tensor, Tensor)",
     _bwd,
     _bwd_fake,
 )
@@ -94,7 +94,7 @@ def _logits_fwd_fake(
 
 def _logits_bwd(
     dlogprobs: torch.Tensor,
-    dentropy: torch.Tensor,
+    dentropy: Optional,
     logits: torch.Tensor,
     labels: torch.Tensor,
     logprobs: torch.Tensor,
@@ -109,7 +109,7 @@ def _logits_bwd(
     return dlogits
 
 
-def _logits_bwd_fake(dlogprobs: torch.Tensor, dentropy: torch.Tensor, logits: torch.Tensor, *rest: Any) -> torch.Tensor:
+def _logits_bwd_fake(dlogprobs: torch.Tensor, dentropy: Optional, logits: torch.Tensor, *rest: Any) -> torch.Tensor:
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
@@ -119,10 +119,23 @@ _op_logits = define_op(
     _logits_fwd_fake,
 )
 _op_logits_bwd = define_op(
-    f"token_logprobs_from_logits_bwd(Tensor dlogprobs, Tensor dentropy, Tensor logits, Tensor labels, {_ROWS}) -> Tensor",
+    f"token_logprobs_from_logits_bwd(Tensor dlogprobs, Tensor? dentropy, Tensor logits, Tensor labels, {_ROWS}) -> Tensor",
     _logits_bwd,
     _logits_bwd_fake,
 )
+
+
+def _outputs(ctx: Any, logprobs: torch.Tensor, entropy: torch.Tensor, return_entropy: bool) -> Any:
+    """What a forward returns: an output that nobody asked for, or nobody used, has no gradient to compute."""
+    ctx.set_materialize_grads(False)
+    return (logprobs, entropy) if return_entropy else logprobs
+
+
+def _upstream(ctx: Any, dlogprobs: Optional, dentropy: Optional) -> tuple[torch.Tensor, Optional]:
+    refuse_second_derivative()
+    if dlogprobs is None:
+        dlogprobs = torch.zeros_like(ctx.saved_tensors[-1])
+    return dlogprobs.contiguous(), None if dentropy is None else dentropy.contiguous()
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -135,31 +148,34 @@ class _TokenLogprobs(torch.autograd.Function):
         labels: torch.Tensor,
         temperature: float,
         softcap: float,
+        return_entropy: bool,
     ) -> Any:
         logprobs, lse, entropy = _op(hidden, weight, bias, labels, temperature, softcap)
         ctx.save_for_backward(hidden, weight, bias, labels, logprobs, lse, entropy)
         ctx.transform = (temperature, softcap)
-        return logprobs, entropy
+        return _outputs(ctx, logprobs, entropy, return_entropy)
 
     @staticmethod
-    def backward(ctx: Any, dlogprobs: torch.Tensor, dentropy: torch.Tensor) -> Any:
+    def backward(ctx: Any, dlogprobs: Optional, dentropy: Optional = None) -> Any:
         needs = list(ctx.needs_input_grad[:3])
-        grads = _op_bwd(dlogprobs.contiguous(), dentropy.contiguous(), *ctx.saved_tensors, *ctx.transform, needs)
-        return *(g if need else None for g, need in zip(grads, needs, strict=True)), None, None, None
+        grads = _op_bwd(*_upstream(ctx, dlogprobs, dentropy), *ctx.saved_tensors, *ctx.transform, needs)
+        return *(g if need else None for g, need in zip(grads, needs, strict=True)), None, None, None, None
 
 
 class _LogitsLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float) -> Any:
+    def forward(
+        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float, return_entropy: bool
+    ) -> Any:
         logprobs, lse, entropy = _op_logits(logits, labels, temperature, softcap)
         ctx.save_for_backward(logits, labels, logprobs, lse, entropy)
         ctx.transform = (temperature, softcap)
-        return logprobs, entropy
+        return _outputs(ctx, logprobs, entropy, return_entropy)
 
     @staticmethod
-    def backward(ctx: Any, dlogprobs: torch.Tensor, dentropy: torch.Tensor) -> Any:
-        dlogits = _op_logits_bwd(dlogprobs.contiguous(), dentropy.contiguous(), *ctx.saved_tensors, *ctx.transform)
-        return dlogits, None, None, None
+    def backward(ctx: Any, dlogprobs: Optional, dentropy: Optional = None) -> Any:
+        dlogits = _op_logits_bwd(*_upstream(ctx, dlogprobs, dentropy), *ctx.saved_tensors, *ctx.transform)
+        return dlogits, None, None, None, None
 
 
 def token_logprobs(
@@ -200,10 +216,9 @@ def token_logprobs(
     Source: the definition of the softmax; docs/numerics.md for the form it is computed in.
     """
     check_head(hidden, weight, labels, bias, temperature, softcap)
-    logprobs, entropy = _TokenLogprobs.apply(
-        hidden.contiguous(), weight.contiguous(), bias, labels.long().contiguous(), float(temperature), softcap or 0.0
-    )
-    return TokenLogprobs(logprobs, entropy if return_entropy else None)
+    rest = (labels.long().contiguous(), float(temperature), softcap or 0.0, return_entropy)
+    out = _TokenLogprobs.apply(hidden.contiguous(), weight.contiguous(), bias, *rest)
+    return TokenLogprobs(*out) if return_entropy else TokenLogprobs(out, None)
 
 
 def token_logprobs_from_logits(
@@ -220,5 +235,5 @@ def token_logprobs_from_logits(
     `token_logprobs`.
     """
     check_logits(logits, labels, temperature, softcap)
-    logprobs, entropy = _LogitsLogprobs.apply(logits, labels.long().contiguous(), float(temperature), softcap or 0.0)
-    return TokenLogprobs(logprobs, entropy if return_entropy else None)
+    out = _LogitsLogprobs.apply(logits, labels.long().contiguous(), float(temperature), softcap or 0.0, return_entropy)
+    return TokenLogprobs(*out) if return_entropy else TokenLogprobs(out, None)

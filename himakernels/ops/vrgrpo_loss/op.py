@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.backend import use_triton
-from himakernels.library import bump_version, define_op
+from himakernels.library import bump_version, define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_label_values
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_fused, route
@@ -185,6 +185,7 @@ class LinearLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
+        refuse_second_derivative()
         pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
         return *(scaled(g, dloss) if need else None for need, g in pairs), *[None] * (1 + len(Inputs._fields))
 
@@ -205,4 +206,5 @@ class LogitsLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
+        refuse_second_derivative()
         return scaled(ctx.saved_tensors[0], dloss), *[None] * (2 + len(Inputs._fields))
