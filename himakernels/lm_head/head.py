@@ -7,7 +7,7 @@ import torch
 
 from himakernels.backend import use_triton
 from himakernels.lm_head import cpu
-from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats
 
 # From rows [begin, end) and their statistics to the derivatives of the loss by logprobs and by entropy (None: all zero).
 RowPolicy = Callable[[int, int, RowStats], tuple[torch.Tensor, torch.Tensor | None]]
@@ -41,9 +41,19 @@ def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, in
     r.keep_logits(memory)
 
 
+def _stats(head: Head, logits: torch.Tensor) -> RowStats:
+    """The statistics of the rows of `head`, whose logits are given."""
+    stats = route(head.hidden).logits_stats(logits, head.labels, head.temperature, head.softcap)
+    if head.softcap is None:
+        return stats
+    # The cap makes an ordinary -softcap of a logit of -inf. Bias or weight may mask a token so, but an infinity in a hidden
+    # state must show.
+    bad = ~head.hidden.isfinite().all(1) & (head.labels != IGNORE_INDEX)
+    return RowStats(*(s.masked_fill(bad, torch.nan) for s in stats))
+
+
 def head_stats(head: Head) -> RowStats:
     """Forward only: one product."""
-    r = route(head.hidden)
     out = RowStats(
         *(
             torch.empty(head.hidden.shape[0], dtype=cpu.accumulator_dtype(head.hidden), device=head.hidden.device)
@@ -51,7 +61,7 @@ def head_stats(head: Head) -> RowStats:
         )
     )
     for begin, end, logits in _logits(head, _chunks(head)):
-        stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
+        stats = _stats(head.rows(begin, end), logits)
         for whole, part in zip(out, stats, strict=True):
             whole[begin:end] = part
     return out
@@ -86,7 +96,7 @@ def head_fused(head: Head, policy: RowPolicy, needs: Needs, *, whole_samples: bo
     parts = []
     grads = r.GradSum(head, needs, len(chunks))
     for begin, end, logits in _logits(head, chunks):
-        stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
+        stats = _stats(head.rows(begin, end), logits)
         coef, coef_entropy = policy(begin, end, stats)
         grads.add(begin, logits, stats, coef, coef_entropy)
         parts.append(stats)

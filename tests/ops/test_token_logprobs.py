@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from himakernels import token_logprobs, token_logprobs_from_logits, token_logprobs_reference
+from himakernels import (
+    token_cross_entropy,
+    token_logprobs,
+    token_logprobs_from_logits,
+    token_logprobs_reference,
+    vrgrpo_loss,
+)
 from himakernels.backend import use_triton
 from himakernels.testing import assert_gate, policy_batch
 
@@ -216,6 +222,44 @@ def test_nan_and_infinity_show(value: float, softcap: float | None, device: torc
     out.logprobs.sum().backward()
     assert bool(hidden.grad[2].isnan().any())
     assert bool(hidden.grad[[0, 1, 3]].isfinite().all())
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_infinity_shows_behind_a_softcap(value: float, device: torch.device) -> None:
+    """Every logit of the row is the same infinity, which the cap makes an ordinary number of: in every op, fused or not."""
+    b = policy_batch(device=device, rows=6)
+    weight = b.weight.abs() + 0.1
+    hidden = b.hidden.clone()
+    hidden[2, 1] = value
+    policy = {"sample_id": b.sample_id, "advantages": b.advantages}
+    for loss in (
+        lambda h, w: token_logprobs(h, w, b.labels, softcap=10.0).logprobs.sum(),
+        lambda h, w: token_cross_entropy(h, w, b.labels, softcap=10.0).loss,
+        lambda h, w: vrgrpo_loss(h, w, b.labels, softcap=10.0, **policy).loss,
+        lambda h, w: vrgrpo_loss(h, w, b.labels, softcap=10.0, ratio_level="sequence", **policy).loss,
+    ):
+        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        out = loss(*leaves)
+        out.backward()
+        assert bool(out.isnan())
+        assert bool(leaves[0].grad[2].isnan().all())
+        assert bool(leaves[1].grad.isnan().any())
+        with torch.no_grad():
+            assert bool(loss(*leaves).isnan())
+    out = token_logprobs(hidden, weight, b.labels.index_fill(0, torch.tensor(2, device=device), -100), softcap=10.0)
+    assert bool(out.logprobs.isfinite().all())  # an ignored row may hold anything
+
+
+@pytest.mark.parametrize("softcap", [None, 10.0])
+def test_minus_infinity_masks_a_token(softcap: float | None, device: torch.device) -> None:
+    """In a bias or in given logits -inf is a mask, not an accident: p = 0, or with a cap what the cap makes of it."""
+    b = policy_batch(device=device, rows=6)
+    bias = b.bias.clone()
+    bias[(b.labels.max() + 1) % 53] = -INF
+    linear = token_logprobs(b.hidden, b.weight, b.labels, bias=bias, softcap=softcap).logprobs
+    direct = token_logprobs_from_logits(b._replace(bias=bias).logits, b.labels, softcap=softcap).logprobs
+    assert bool(linear.isfinite().all())
+    torch.testing.assert_close(linear, direct, rtol=1e-5, atol=1e-6)
 
 
 def test_inference_mode_leaves_nothing_behind(device: torch.device) -> None:
