@@ -74,7 +74,7 @@ def check_label_values(labels: torch.Tensor, vocab: int) -> None:
         check_range("labels", labels, vocab, ignore=IGNORE_INDEX)
 
 
-def normaliser(name: str, value: torch.Tensor | float | None, agents: int | None, like: torch.Tensor) -> torch.Tensor | None:
+def number_tensor(name: str, value: torch.Tensor | float | None, agents: int | None, like: torch.Tensor) -> torch.Tensor | None:
     """A number or tensor [] (or [A]) as a tensor, without a host synchronisation."""
     if value is None:
         return None
@@ -85,3 +85,9 @@ def normaliser(name: str, value: torch.Tensor | float | None, agents: int | None
     if value.dim() != 0 or agents is not None:
         check_shape(name, value, () if agents is None else (agents,))
     return value.detach()
+
+
+def check_grad_scale(value: torch.Tensor | float | None, like: torch.Tensor) -> torch.Tensor | None:
+    """`grad_scale`, a number or tensor [], as fp32 [] on the device: loss scalers hold theirs so."""
+    scale = number_tensor("grad_scale", value, None, like)
+    return None if scale is None else scale.float()

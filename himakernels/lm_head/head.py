@@ -43,7 +43,7 @@ def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, in
 
 def _stats(head: Head, logits: torch.Tensor) -> RowStats:
     """The statistics of the rows of `head`, whose logits are given."""
-    stats = route(head.hidden).logits_stats(logits, head.labels, head.temperature, head.softcap)
+    stats: RowStats = route(head.hidden).logits_stats(logits, head.labels, head.temperature, head.softcap)
     if head.softcap is None:
         return stats
     # The cap makes an ordinary -softcap of a logit of -inf. Bias or weight may mask a token so, but an infinity in a hidden

@@ -78,6 +78,9 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "importance_max: expected a number, got nan", {**IMPORTANCE, "importance_max": float("nan")}),
     (ValueError, "importance_min: expected a number <= importance_max=3.0, got 4", {**IMPORTANCE, "importance_min": 4}),
     (ValueError, "num_tokens: expected a finite number > 0, got 0", {"num_tokens": 0}),
+    (ValueError, "grad_scale: expected a finite number > 0, got -1", {"grad_scale": -1}),
+    (ValueError, r"grad_scale: expected shape \[\], got \[1\]", {"grad_scale": torch.ones(1)}),
+    (ValueError, "grad_scale: expected device cpu, got meta", {"grad_scale": torch.ones((), device="meta")}),
     (ValueError, "top_k: ", {**REWARDS, "top_k": -1}),
     # Arguments that need, or exclude, each other.
     (ValueError, "advantages, rewards: expected exactly one of them, got neither", {"advantages": None}),
@@ -249,7 +252,9 @@ def inputs(device: torch.device, **options: Any) -> list[Any]:
 
     choices, numbers = PolicyOptions(**options).flat()
     tensors = [t.to(device) for t in (B.labels, B.sample_id, B.advantages)]
-    return [*tensors, None, B.agent_id.to(device), B.old_logprobs.to(device), *[None] * 4, 3, False, choices, numbers, 1.0, 0.0]
+    policies = [B.agent_id.to(device), B.old_logprobs.to(device), *[None] * 4]
+    grad_scale = torch.tensor(8.0, device=device)
+    return [*tensors, None, *policies, grad_scale, 3, False, choices, numbers, 1.0, 0.0]
 
 
 def test_opcheck(device: torch.device) -> None:
@@ -261,7 +266,7 @@ def test_opcheck(device: torch.device) -> None:
         (logprobs_op._op_bwd, (*stats[:2], h, w, bias, y, *stats[2:], 1.0, 0.0, [True, False, True])),
         (logprobs_op._op_logits, (x, y, 1.0, 5.0)),
         (logprobs_op._op_logits_bwd, (*stats[:2], x, y, *stats[2:], 1.0, 5.0)),
-        (cross_entropy_op._op, (h, w, None, y, None, 1.0, 0.0, [True, True, False])),
+        (cross_entropy_op._op, (h, w, None, y, None, None, 1.0, 0.0, [True, True, False])),
         (loss_op._linear_op, (h, w, bias, *inputs(device), [True, True, True])),
         (loss_op._linear_op, (h, w, None, *inputs(device, ratio_level="sequence"), [False, False, False])),
         (loss_op._logits_op, (x, *inputs(device), True)),

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.library import define_op, refuse_second_derivative
-from himakernels.lm_head.arguments import check_head, check_label_values, normaliser
+from himakernels.lm_head.arguments import check_grad_scale, check_head, check_label_values, number_tensor
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_fused
-from himakernels.lm_head.scale import scaled
+from himakernels.lm_head.scale import scaled_grads
 from himakernels.lm_head.types import IGNORE_INDEX, Head, Needs, RowStats
 
 
@@ -25,6 +25,7 @@ def _fwd(
     bias: torch.Tensor | None,
     labels: torch.Tensor,
     num_tokens: torch.Tensor | None,
+    grad_scale: torch.Tensor | None,
     temperature: float,
     softcap: float,
     needs: list[bool],
@@ -33,9 +34,10 @@ def _fwd(
     counted = labels != IGNORE_INDEX
     total = counted.sum().clamp(min=1) if num_tokens is None else num_tokens
     weights = (counted / total.double()).to(accumulator_dtype(hidden))
+    coef = -weights if grad_scale is None else -weights * grad_scale
 
     def policy(begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, None]:
-        return -weights[begin:end], None
+        return coef[begin:end], None
 
     head = Head(hidden, weight, bias, labels, temperature, softcap or None)
     stats, grads = head_fused(head, policy, Needs(*needs), whole_samples=False)
@@ -53,8 +55,8 @@ def _fake(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 
 
 _op = define_op(
-    "token_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor? num_tokens, float temperature, "
-    "float softcap, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "token_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor? num_tokens, Tensor? grad_scale, "
+    "float temperature, float softcap, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _fwd,
     _fake,
 )
@@ -62,18 +64,30 @@ _op = define_op(
 
 class _TokenCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> Any:
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        labels: torch.Tensor,
+        num_tokens: torch.Tensor | None,
+        grad_scale: torch.Tensor | None,
+        temperature: float,
+        softcap: float,
+        needs: list[bool],
+    ) -> Any:
+        rest = (labels, num_tokens, grad_scale, temperature, softcap, needs)
         loss, logprobs, *grads = _op(hidden, weight, bias, *rest)
-        ctx.save_for_backward(*grads)
-        ctx.needs = rest[-1]
+        ctx.save_for_backward(*grads, grad_scale)
+        ctx.needs = needs
         ctx.mark_non_differentiable(logprobs)
         return loss, logprobs
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
         refuse_second_derivative()
-        pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
-        return *(scaled(g, dloss) if need else None for need, g in pairs), None, None, None, None, None
+        *grads, grad_scale = ctx.saved_tensors
+        return *scaled_grads(ctx.needs, grads, dloss, grad_scale), *[None] * 6
 
 
 def token_cross_entropy(
@@ -85,12 +99,14 @@ def token_cross_entropy(
     temperature: float = 1.0,
     softcap: float | None = None,
     num_tokens: torch.Tensor | float | None = None,
+    grad_scale: torch.Tensor | float | None = None,
 ) -> TokenCrossEntropy:
     """-sum_r log p(labels_r) / num_tokens from hidden states, with its gradients in three matrix products.
 
     Args:
         hidden, weight, labels, bias, temperature, softcap: as in `token_logprobs`; rows labelled -100 do not count.
         num_tokens: the denominator, over all micro-batches and ranks; default is the number of counted rows here.
+        grad_scale: the factor of an fp16 loss scaler, as in `vrgrpo_loss`.
 
     Returns:
         TokenCrossEntropy(loss [], logprobs [R] detached). An empty batch gives a graph-connected zero.
@@ -104,7 +120,8 @@ def token_cross_entropy(
     Source: maximum likelihood; docs/numerics.md.
     """
     check_head(hidden, weight, labels, bias, temperature, softcap)
-    total = normaliser("num_tokens", num_tokens, None, hidden)
+    total = number_tensor("num_tokens", num_tokens, None, hidden)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
-    rest = (labels.long().contiguous(), total, float(temperature), softcap or 0.0, needs)
+    grad_scale = check_grad_scale(grad_scale, hidden)
+    rest = (labels.long().contiguous(), total, grad_scale, float(temperature), softcap or 0.0, needs)
     return TokenCrossEntropy(*_TokenCrossEntropy.apply(hidden.contiguous(), weight.contiguous(), bias, *rest))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from himakernels.checks import FLOATS, INTS, check_choice, check_device, check_dtype, check_positive, check_shape
-from himakernels.lm_head.arguments import check_row_vector, normaliser
+from himakernels.lm_head.arguments import check_grad_scale, check_row_vector, number_tensor
 from himakernels.ops.group_advantages import group_advantages
 from himakernels.ops.select_groups import select_groups
 from himakernels.ops.vrgrpo_loss.op import Inputs
@@ -34,6 +34,7 @@ class LossArguments:
     rollout_logprobs: torch.Tensor | None
     num_samples: torch.Tensor | float | None
     num_tokens: torch.Tensor | float | None
+    grad_scale: torch.Tensor | float | None
     loss_type: str
     ratio_level: str
     clip_low: float | None
@@ -150,8 +151,9 @@ def loss_inputs(like: torch.Tensor, a: LossArguments) -> tuple[Inputs, tuple[int
         old_logprobs=_detached(a.old_logprobs),
         ref_logprobs=_detached(a.ref_logprobs),
         rollout_logprobs=_detached(a.rollout_logprobs),
-        num_samples=normaliser("num_samples", a.num_samples, agents, like),
-        num_tokens=normaliser("num_tokens", a.num_tokens, agents, like),
+        num_samples=number_tensor("num_samples", a.num_samples, agents, like),
+        num_tokens=number_tensor("num_tokens", a.num_tokens, agents, like),
+        grad_scale=check_grad_scale(a.grad_scale, like),
         num_agents=num_agents,
         by_token=by_token,
         choices=choices,

@@ -40,6 +40,7 @@ def vrgrpo_loss(
     rollout_logprobs: torch.Tensor | None = None,
     num_samples: torch.Tensor | float | None = None,
     num_tokens: torch.Tensor | float | None = None,
+    grad_scale: torch.Tensor | float | None = None,
     loss_type: str = "grpo",
     ratio_level: str = "token",
     clip_low: float | None = None,
@@ -129,6 +130,10 @@ def vrgrpo_loss(
         vespo_k_pos, vespo_lambda_pos, vespo_k_neg, vespo_lambda_neg: of vespo, default 2, 3, 3 and 2.
         num_samples, num_tokens: the normalisers N_a and T_a over all micro-batches and ranks ([A] with agent_id); default
             is what this call counts. With them gradient accumulation and several ranks sum to the one-call loss.
+        grad_scale: the factor that the loss will be multiplied by before its backward, a number or a tensor [] on the device:
+            for fp16, that of torch.amp.GradScaler (`scaler.get_scale()`). The gradients are computed times it, so they
+            don't underflow before the scaler's factor reaches them; the loss itself is not scaled. Any other upstream
+            factor is right too, but rounded once more.
         temperature: divides the logits. softcap: logit cap. Both as in `token_logprobs`.
 
     Returns:
@@ -143,7 +148,7 @@ def vrgrpo_loss(
     Numerics: three matrix products; logits exist one chunk of rows at a time; rows whose coefficient is exactly zero (clipped,
     zero advantage, kl_coef = 0) leave before the two backward products; dweight is summed over chunks in fp32. The gradients
     are computed in the forward and scaled in the backward, once: a second backward or torch.autograd.grad through the same
-    call is refused. fp16 gradients are rounded before they are scaled, so a loss scaler can't save what underflows: use bf16.
+    call is refused. fp16 gradients are rounded before they are scaled: with a loss scaler, give its factor as grad_scale.
     ratio_level="sequence", vespo and importance="sequence_*"
     look at whole samples: if the rows take more than one chunk the logits are formed twice (four products). exp saturates
     beyond a log-ratio of 40, and its derivative there is the saturated value, so value and gradient stay finite.
@@ -162,12 +167,13 @@ def vrgrpo_loss(
         labels=labels, sample_id=sample_id, advantages=advantages, advantage_level=advantage_level, rewards=rewards,
         group_id=group_id, num_groups=num_groups, top_k=top_k, normalize=normalize, eps=eps, agent_id=agent_id,
         num_agents=num_agents, old_logprobs=old_logprobs, ref_logprobs=ref_logprobs, rollout_logprobs=rollout_logprobs,
-        num_samples=num_samples, num_tokens=num_tokens, loss_type=loss_type, ratio_level=ratio_level, clip_low=clip_low,
-        clip_high=clip_high, delta=delta, kl_coef=kl_coef, kl_estimator=kl_estimator, kl_ratio_correction=kl_ratio_correction,
-        importance=importance, importance_min=importance_min, importance_max=importance_max, entropy_coef=entropy_coef,
-        max_completion_length=max_completion_length, sapo_temperature_pos=sapo_temperature_pos,
-        sapo_temperature_neg=sapo_temperature_neg, vespo_k_pos=vespo_k_pos, vespo_lambda_pos=vespo_lambda_pos,
-        vespo_k_neg=vespo_k_neg, vespo_lambda_neg=vespo_lambda_neg, temperature=temperature, softcap=softcap,
+        num_samples=num_samples, num_tokens=num_tokens, grad_scale=grad_scale, loss_type=loss_type, ratio_level=ratio_level,
+        clip_low=clip_low, clip_high=clip_high, delta=delta, kl_coef=kl_coef, kl_estimator=kl_estimator,
+        kl_ratio_correction=kl_ratio_correction, importance=importance, importance_min=importance_min,
+        importance_max=importance_max, entropy_coef=entropy_coef, max_completion_length=max_completion_length,
+        sapo_temperature_pos=sapo_temperature_pos, sapo_temperature_neg=sapo_temperature_neg, vespo_k_pos=vespo_k_pos,
+        vespo_lambda_pos=vespo_lambda_pos, vespo_k_neg=vespo_k_neg, vespo_lambda_neg=vespo_lambda_neg,
+        temperature=temperature, softcap=softcap,
     )  # fmt: skip
     x, shape = loss_inputs(hidden, arguments)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
@@ -196,6 +202,7 @@ def vrgrpo_loss_from_logits(
     rollout_logprobs: torch.Tensor | None = None,
     num_samples: torch.Tensor | float | None = None,
     num_tokens: torch.Tensor | float | None = None,
+    grad_scale: torch.Tensor | float | None = None,
     loss_type: str = "grpo",
     ratio_level: str = "token",
     clip_low: float | None = None,
@@ -230,12 +237,13 @@ def vrgrpo_loss_from_logits(
         labels=labels, sample_id=sample_id, advantages=advantages, advantage_level=advantage_level, rewards=rewards,
         group_id=group_id, num_groups=num_groups, top_k=top_k, normalize=normalize, eps=eps, agent_id=agent_id,
         num_agents=num_agents, old_logprobs=old_logprobs, ref_logprobs=ref_logprobs, rollout_logprobs=rollout_logprobs,
-        num_samples=num_samples, num_tokens=num_tokens, loss_type=loss_type, ratio_level=ratio_level, clip_low=clip_low,
-        clip_high=clip_high, delta=delta, kl_coef=kl_coef, kl_estimator=kl_estimator, kl_ratio_correction=kl_ratio_correction,
-        importance=importance, importance_min=importance_min, importance_max=importance_max, entropy_coef=entropy_coef,
-        max_completion_length=max_completion_length, sapo_temperature_pos=sapo_temperature_pos,
-        sapo_temperature_neg=sapo_temperature_neg, vespo_k_pos=vespo_k_pos, vespo_lambda_pos=vespo_lambda_pos,
-        vespo_k_neg=vespo_k_neg, vespo_lambda_neg=vespo_lambda_neg, temperature=temperature, softcap=softcap,
+        num_samples=num_samples, num_tokens=num_tokens, grad_scale=grad_scale, loss_type=loss_type, ratio_level=ratio_level,
+        clip_low=clip_low, clip_high=clip_high, delta=delta, kl_coef=kl_coef, kl_estimator=kl_estimator,
+        kl_ratio_correction=kl_ratio_correction, importance=importance, importance_min=importance_min,
+        importance_max=importance_max, entropy_coef=entropy_coef, max_completion_length=max_completion_length,
+        sapo_temperature_pos=sapo_temperature_pos, sapo_temperature_neg=sapo_temperature_neg, vespo_k_pos=vespo_k_pos,
+        vespo_lambda_pos=vespo_lambda_pos, vespo_k_neg=vespo_k_neg, vespo_lambda_neg=vespo_lambda_neg,
+        temperature=temperature, softcap=softcap,
     )  # fmt: skip
     x, shape = loss_inputs(logits, arguments)
     need = torch.is_grad_enabled() and logits.requires_grad
