@@ -146,7 +146,8 @@ def against_limit(limit: Limit, seconds: float, extra_bytes: float | None) -> st
     text = f"limit on {limit.device}: {limit.milliseconds} ms, reached {limit.milliseconds / (seconds * 1e3):.2f} of it"
     if limit.extra_gib is not None and extra_bytes:
         extra = extra_bytes / 1024 / MIB
-        text += f"; {limit.extra_gib} GiB beside inputs and gradients, reached {limit.extra_gib / extra:.2f} of it ({extra:.2f} GiB)"
+        text += f"; {limit.extra_gib} GiB beside inputs and gradients, reached {limit.extra_gib / extra:.2f} of it"
+        text += f" ({extra:.2f} GiB)"
     return f"{text}, on {device_name()}"
 
 
@@ -155,12 +156,8 @@ def memory_line(peaks: dict[str, dict[str, float]], fp32_dweight: int) -> str:
     others = [name for name in peaks if name.startswith("F.linear_cross_entropy")]
     beside = {name: (peaks[name]["peak"] - peaks[name]["outputs"]) / MIB for name in (OURS, *others)}
     listed = ", ".join(f"{name} {mib:,.0f} MiB" for name, mib in beside.items())
-    held = (
-        f"{fp32_dweight / MIB:,.0f} MiB of ours"
-        if fp32_dweight
-        else "none of it: dweight is summed in the gradient's own memory"
-    )
-    return f"peak beside gradients: {listed}; an fp32 dweight (V x H x 4 bytes) is {held}"
+    cost = f"{fp32_dweight / MIB:,.0f} MiB of ours is the fp32 dweight (V x H x 4 bytes)" if fp32_dweight else ""
+    return f"peak beside gradients: {listed}; {cost or 'ours holds no dweight beside the gradient itself'}"
 
 
 def write_json(results: list[dict[str, object]]) -> Path:
