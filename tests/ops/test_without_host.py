@@ -140,7 +140,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch, unread: None) -> Iterator[Any]:
         (logprobs_op, "_op_logits", logprobs_op._logits_fwd),
         (logprobs_op, "_op_logits_bwd", logprobs_op._logits_bwd),
         (cross_entropy_op, "_op", cross_entropy_op._fwd),
-        (advantages_op, "_op", advantages_op._triton),
+        (advantages_op, "_op", advantages_op._run),
         (scale, "_scale", scale._run),
     ):
         monkeypatch.setattr(module, name, function)
