@@ -36,6 +36,11 @@ def check_head(
     _check_rows(hidden, weight.shape[0], labels, temperature, softcap)
 
 
+def row_major(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix itself where its rows are contiguous, however far apart; else a copy: the routes read whole rows."""
+    return matrix if matrix.stride(1) == 1 or matrix.shape[1] <= 1 else matrix.contiguous()
+
+
 def check_logits(logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float | None) -> None:
     """logits [R, V] with contiguous rows, labels [R]."""
     check_shape("logits", logits, ("R", "V"))

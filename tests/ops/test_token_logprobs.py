@@ -11,6 +11,7 @@ from himakernels import (
     vrgrpo_loss,
 )
 from himakernels.backend import use_triton
+from himakernels.lm_head.arguments import row_major
 from himakernels.testing import assert_gate, policy_batch
 
 pytestmark = [
@@ -172,6 +173,28 @@ def test_empty_and_one_token(rows: int, device: torch.device) -> None:
     (linear.logprobs.sum() + direct.logprobs.sum()).backward()
     assert all(t.grad is not None and t.grad.shape == t.shape for t in (*leaves, logits))
     assert rows or all(bool((t.grad == 0).all()) for t in leaves)
+
+
+def test_rows_far_apart_are_read_where_they_are(device: torch.device, many_chunks: None) -> None:
+    """Hidden states and weight inside wider matrices: the same bits, nothing copied, nothing read beside the rows."""
+    b = policy_batch(device=device, rows=40, hidden_size=16)
+
+    def inside(matrix: torch.Tensor) -> torch.Tensor:
+        wide = torch.full((len(matrix), 48), NAN, device=device)
+        wide[:, 16:32] = matrix
+        return wide[:, 16:32]
+
+    results = []
+    for hidden, weight in ((b.hidden, b.weight), (inside(b.hidden), inside(b.weight))):
+        assert row_major(hidden) is hidden
+        leaves = [hidden.detach().requires_grad_(), weight.detach().requires_grad_()]
+        out = token_logprobs(*leaves, b.labels, return_entropy=True)
+        loss = vrgrpo_loss(*leaves, b.labels, sample_id=b.sample_id, advantages=b.advantages).loss
+        total = out.logprobs.sum() + out.entropy.sum() + loss + token_cross_entropy(*leaves, b.labels).loss
+        results.append([*out, loss, *torch.autograd.grad(total, leaves)])
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+    turned = b.hidden.t().contiguous().t()
+    assert row_major(turned).is_contiguous()
 
 
 def test_strided_inputs_and_int32_labels(device: torch.device) -> None:

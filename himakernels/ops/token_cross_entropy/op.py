@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.library import define_op, refuse_second_derivative
-from himakernels.lm_head.arguments import check_grad_scale, check_head, check_label_values, number_tensor
+from himakernels.lm_head.arguments import check_grad_scale, check_head, check_label_values, number_tensor, row_major
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_fused
 from himakernels.lm_head.scale import scaled_grads
@@ -124,4 +124,4 @@ def token_cross_entropy(
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
     grad_scale = check_grad_scale(grad_scale, hidden)
     rest = (labels.long().contiguous(), total, grad_scale, float(temperature), softcap or 0.0, needs)
-    return TokenCrossEntropy(*_TokenCrossEntropy.apply(hidden.contiguous(), weight.contiguous(), bias, *rest))
+    return TokenCrossEntropy(*_TokenCrossEntropy.apply(row_major(hidden), row_major(weight), bias, *rest))

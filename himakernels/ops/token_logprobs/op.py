@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.library import define_op, refuse_second_derivative
-from himakernels.lm_head.arguments import check_head, check_label_values, check_logits
+from himakernels.lm_head.arguments import check_head, check_label_values, check_logits, row_major
 from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import head_backward, head_stats, route
 from himakernels.lm_head.types import Head, Needs, RowStats
@@ -195,7 +195,8 @@ def token_logprobs(
 
     Args:
         hidden: [R, H] fp32, bf16, fp16 (or fp64 on the CPU); differentiable.
-        weight: [V, H] of the same dtype; differentiable.
+        weight: [V, H] of the same dtype; differentiable. Rows of both may be any distance apart; if H is not the contiguous
+            dimension, the matrix is copied.
         labels: [R] int64 or int32, already shifted: row r predicts labels[r]. -100 marks a row to ignore (0 is returned).
         bias: [V] of the same dtype; differentiable.
         temperature: divides the (capped) logits.
@@ -217,7 +218,7 @@ def token_logprobs(
     """
     check_head(hidden, weight, labels, bias, temperature, softcap)
     rest = (labels.long().contiguous(), float(temperature), softcap or 0.0, return_entropy)
-    out = _TokenLogprobs.apply(hidden.contiguous(), weight.contiguous(), bias, *rest)
+    out = _TokenLogprobs.apply(row_major(hidden), row_major(weight), bias, *rest)
     return TokenLogprobs(*out) if return_entropy else TokenLogprobs(out, None)
 
 

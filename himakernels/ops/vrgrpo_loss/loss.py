@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from himakernels.lm_head.arguments import check_head, check_logits
+from himakernels.lm_head.arguments import check_head, check_logits, row_major
 from himakernels.ops.vrgrpo_loss.arguments import LossArguments, loss_inputs
 from himakernels.ops.vrgrpo_loss.metrics import PolicyMetrics
 from himakernels.ops.vrgrpo_loss.op import LinearLoss, LogitsLoss
@@ -92,7 +92,8 @@ def vrgrpo_loss(
     Args:
         hidden: [R, H] fp32, bf16, fp16 (fp64 on the CPU), the last hidden state of each row that predicts a trained token;
             differentiable.
-        weight: [V, H] of the LM head, same dtype; differentiable. A frozen head costs two products instead of three.
+        weight: [V, H] of the LM head, same dtype; differentiable. A frozen head costs two products instead of three. Rows of
+            hidden and weight may be any distance apart; if H is not the contiguous dimension, the matrix is copied.
         labels: [R] int64 or int32, the token that row r predicts (already shifted); -100 marks a row that does not count.
         sample_id: [R] int, the sample in [0, S) of each row, in any order. S is the length of advantages, rewards or agent_id
             (with advantage_level="token" and no agent_id: R).
@@ -177,7 +178,7 @@ def vrgrpo_loss(
     )  # fmt: skip
     x, shape = loss_inputs(hidden, arguments)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
-    loss, logprobs, metrics = LinearLoss.apply(hidden.contiguous(), weight.contiguous(), bias, needs, *x)
+    loss, logprobs, metrics = LinearLoss.apply(row_major(hidden), row_major(weight), bias, needs, *x)
     return VRGRPOLoss(loss, logprobs, PolicyMetrics(*metrics.view(-1, *shape).unbind(0)))
 
 
