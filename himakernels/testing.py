@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -123,6 +123,30 @@ def policy_batch(
         *policies,
     )
     return PolicyBatch(*(t.to(device) for t in batch))
+
+
+def policy_arguments(batch: PolicyBatch, case: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what the loss and its reference both take beside the options, the options) of a case.
+
+    A case is options, other arguments of `vrgrpo_loss`, and flags: `agents` (agent_id with 3 agents), `rewards` (instead of
+    advantages), `on_policy` (without old_logprobs). Each tensor that it needs is the batch's.
+    """
+    options = dict(case)
+    shared: dict[str, Any] = {"old_logprobs": None if options.pop("on_policy", False) else batch.old_logprobs}
+    if options.pop("agents", False):
+        shared |= {"agent_id": batch.agent_id, "num_agents": 3}
+    if options.pop("rewards", False):
+        shared |= {"rewards": batch.rewards, "group_id": batch.group_id, "top_k": options.pop("top_k", None)}
+    elif options.get("advantage_level") == "token":
+        shared |= {"advantages": batch.token_advantages, "advantage_level": options.pop("advantage_level")}
+    else:
+        shared["advantages"] = batch.advantages
+    if options.get("kl_coef"):
+        shared["ref_logprobs"] = batch.ref_logprobs
+    if options.get("importance"):
+        shared["rollout_logprobs"] = batch.rollout_logprobs
+    shared |= {k: options.pop(k) for k in ("temperature", "softcap", "num_samples", "num_tokens") if k in options}
+    return shared, options
 
 
 def policy_reference(

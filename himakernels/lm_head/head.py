@@ -1,6 +1,6 @@
 """The loops over chunks of rows, the same for every route."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
 import torch
@@ -105,3 +105,18 @@ def head_fused(head: Head, policy: RowPolicy, needs: Needs, *, whole_samples: bo
         policy(0, 0, stats)
         return stats, grads.finish()
     return RowStats(*(torch.cat(column) for column in zip(*parts, strict=True))), grads.finish()
+
+
+def op_grads(grads: HeadGrads, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The gradients as an operator returns them: an empty tensor where one was not asked for."""
+    return tuple(like.new_empty(0) if g is None else g for g in grads)
+
+
+def fake_grads(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, needs: Sequence[bool]
+) -> tuple[torch.Tensor, ...]:
+    """Tensors like those of `op_grads`, for an operator's fake."""
+    return tuple(
+        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
+        for need, t in zip(needs, (hidden, weight, bias), strict=True)
+    )

@@ -7,7 +7,7 @@ import torch
 from himakernels.library import define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_grad_scale, check_head, check_label_values, number_tensor, row_major
 from himakernels.lm_head.cpu import accumulator_dtype
-from himakernels.lm_head.head import head_fused
+from himakernels.lm_head.head import fake_grads, head_fused, op_grads
 from himakernels.lm_head.scale import scaled_grads
 from himakernels.lm_head.types import IGNORE_INDEX, Head, Needs, RowStats
 
@@ -42,15 +42,12 @@ def _fwd(
     head = Head(hidden, weight, bias, labels, temperature, softcap or None)
     stats, grads = head_fused(head, policy, Needs(*needs), whole_samples=False)
     loss = -(stats.logprobs.double() * weights).sum().to(weights.dtype)
-    return loss, stats.logprobs, *(hidden.new_empty(0) if g is None else g for g in grads)
+    return loss, stats.logprobs, *op_grads(grads, hidden)
 
 
 def _fake(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> tuple[torch.Tensor, ...]:
     dtype = accumulator_dtype(hidden)
-    grads = (
-        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
-        for need, t in zip(rest[-1], (hidden, weight, bias), strict=True)
-    )
+    grads = fake_grads(hidden, weight, bias, rest[-1])
     return hidden.new_empty((), dtype=dtype), hidden.new_empty(hidden.shape[0], dtype=dtype), *grads
 
 
@@ -65,20 +62,10 @@ _op = define_op(
 class _TokenCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        labels: torch.Tensor,
-        num_tokens: torch.Tensor | None,
-        grad_scale: torch.Tensor | None,
-        temperature: float,
-        softcap: float,
-        needs: list[bool],
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, needs: list[bool], *rest: Any
     ) -> Any:
-        rest = (labels, num_tokens, grad_scale, temperature, softcap, needs)
-        loss, logprobs, *grads = _op(hidden, weight, bias, *rest)
-        ctx.save_for_backward(*grads, grad_scale)
+        loss, logprobs, *grads = _op(hidden, weight, bias, *rest, needs)
+        ctx.save_for_backward(*grads, rest[2])  # grad_scale
         ctx.needs = needs
         ctx.mark_non_differentiable(logprobs)
         return loss, logprobs
@@ -123,5 +110,5 @@ def token_cross_entropy(
     total = number_tensor("num_tokens", num_tokens, None, hidden)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
     grad_scale = check_grad_scale(grad_scale, hidden)
-    rest = (labels.long().contiguous(), total, grad_scale, float(temperature), softcap or 0.0, needs)
-    return TokenCrossEntropy(*_TokenCrossEntropy.apply(row_major(hidden), row_major(weight), bias, *rest))
+    rest = (labels.long().contiguous(), total, grad_scale, float(temperature), softcap or 0.0)
+    return TokenCrossEntropy(*_TokenCrossEntropy.apply(row_major(hidden), row_major(weight), bias, needs, *rest))

@@ -7,7 +7,7 @@ import torch
 from himakernels.library import define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_head, check_label_values, check_logits, row_major
 from himakernels.lm_head.cpu import accumulator_dtype
-from himakernels.lm_head.head import head_backward, head_stats, route
+from himakernels.lm_head.head import fake_grads, head_backward, head_stats, op_grads, route
 from himakernels.lm_head.types import Head, Needs, RowStats
 
 Optional = torch.Tensor | None
@@ -22,10 +22,6 @@ class TokenLogprobs(NamedTuple):
 
 def _stats_like(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(rows.new_empty(rows.shape[0], dtype=accumulator_dtype(rows)) for _ in range(3))
-
-
-def _or_empty(grad: Optional, like: torch.Tensor) -> torch.Tensor:
-    return like.new_empty(0) if grad is None else grad
 
 
 def _fwd(
@@ -57,18 +53,13 @@ def _bwd(
 ) -> tuple[torch.Tensor, ...]:
     head = Head(hidden, weight, bias, labels, temperature, softcap or None)
     grads = head_backward(head, RowStats(logprobs, lse, entropy), dlogprobs, dentropy, Needs(*needs))
-    return tuple(_or_empty(g, hidden) for g in grads)
+    return op_grads(grads, hidden)
 
 
 def _bwd_fake(
     dlogprobs: torch.Tensor, dentropy: Optional, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any
 ) -> tuple[torch.Tensor, ...]:
-    needs = rest[-1]
-    owners = (hidden, weight, bias)
-    return tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
-        for need, t in zip(needs, owners, strict=True)
-    )
+    return fake_grads(hidden, weight, bias, rest[-1])
 
 
 _HEAD = "Tensor hidden, Tensor weight, Tensor? bias, Tensor labels"

@@ -8,7 +8,7 @@ from himakernels.backend import use_triton
 from himakernels.library import bump_version, define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_label_values
 from himakernels.lm_head.cpu import accumulator_dtype
-from himakernels.lm_head.head import head_fused, route
+from himakernels.lm_head.head import fake_grads, head_fused, op_grads, route
 from himakernels.lm_head.scale import scaled_grads
 from himakernels.lm_head.types import Head, Needs, RowStats
 from himakernels.ops.vrgrpo_loss.batch import Batch, make_batch
@@ -93,7 +93,7 @@ def _linear(hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *args: A
     policy = _Policy(o, batch.rows, x.grad_scale)
     head = Head(hidden, weight, bias, x.labels, x.temperature, x.softcap or None)
     stats, grads = head_fused(head, policy, needs, whole_samples=o.needs_whole_samples)
-    return *_finish(o, batch, policy, stats), *(hidden.new_empty(0) if g is None else g for g in grads)
+    return *_finish(o, batch, policy, stats), *op_grads(grads, hidden)
 
 
 def _outputs_like(rows: torch.Tensor, x: Inputs) -> tuple[torch.Tensor, ...]:
@@ -106,11 +106,7 @@ def _outputs_like(rows: torch.Tensor, x: Inputs) -> tuple[torch.Tensor, ...]:
 
 
 def _linear_fake(hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *args: Any) -> tuple[torch.Tensor, ...]:
-    grads = (
-        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
-        for need, t in zip(args[-1], (hidden, weight, bias), strict=True)
-    )
-    return *_outputs_like(hidden, Inputs(*args[:-1])), *grads
+    return *_outputs_like(hidden, Inputs(*args[:-1])), *fake_grads(hidden, weight, bias, args[-1])
 
 
 _linear_op = define_op(
