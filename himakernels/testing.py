@@ -56,6 +56,23 @@ def assert_gate(
         )
 
 
+def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, *, floor: float = 0.0) -> None:
+    """The largest error is at most `tolerance` times the largest expected value (at least `floor`)."""
+    assert actual.shape == expected.shape
+    error = (actual.double() - expected.double()).abs().max().item()
+    scale = max(expected.abs().max().item(), floor)
+    assert error <= tolerance * scale, f"error {error:.3g} at scale {scale:.3g}"
+
+
+def assert_same(
+    ours: tuple[torch.Tensor, list[torch.Tensor]], theirs: tuple[torch.Tensor, list[torch.Tensor]], tolerance: float
+) -> None:
+    """Loss and every gradient, each within `assert_near`."""
+    assert_near(ours[0], theirs[0], tolerance, floor=1.0)
+    for actual, expected in zip(ours[1], theirs[1], strict=True):
+        assert_near(actual, expected, tolerance)
+
+
 class PolicyBatch(NamedTuple):
     """Inputs of the policy loss: R rows of S samples in any order, some of them ignored, some samples without rows."""
 
