@@ -49,6 +49,7 @@ def token_trie(
     token_budget: int,
 ) -> tuple[list[tuple[NDArray[Any], ...]], int, list[int]]: ...
 def check_subtree_end(subtree_end: NDArray[np.int32]) -> None: ...
+
 # q [T, Hq, D], k and v [T, Hk, D], contiguous in D alone, all of `dtype` (half as int16); window 0 and softcap 0: none.
 # Writes out [T, Hq, D] and lse [Hq, T]: see csrc/tree_attention.h.
 def tree_attention_fwd(

@@ -1,4 +1,4 @@
-"""The backward of every op on an LM head: what it does not compute, and that it is not differentiated itself."""
+"""The backward of the ops: what it does not compute, and that it is not differentiated itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +31,15 @@ def test_second_derivatives_are_refused(name: str, device: torch.device) -> None
     leaves = [t.clone().requires_grad_() for t in tensors]
     with pytest.raises(RuntimeError, match=r"create_graph: expected False .*second derivatives.* got True"):
         torch.autograd.grad(loss(*leaves), leaves, create_graph=True)
+
+
+def test_second_derivatives_of_attention_are_refused() -> None:
+    """Also where what follows is linear, so that no upstream gradient asks for a graph."""
+    q, k, v = (torch.randn(5, 2, 16).requires_grad_() for _ in range(3))
+    ends = torch.full((5,), 5, dtype=torch.int32)
+    out = hk.tree_attention(q, k, v, ends)
+    with pytest.raises(RuntimeError, match=r"create_graph: expected False .*second derivatives.* got True"):
+        torch.autograd.grad(out.sum(), [q, k, v], create_graph=True)
 
 
 @pytest.mark.parametrize("used", [(True, True), (True, False), (False, True)])
