@@ -35,7 +35,7 @@ def test_second_derivatives_are_refused(name: str, device: torch.device) -> None
 
 def test_second_derivatives_of_attention_are_refused() -> None:
     """Also where what follows is linear, so that no upstream gradient asks for a graph."""
-    q, k, v = (torch.randn(5, 2, 16).requires_grad_() for _ in range(3))
+    q, k, v = (torch.randn(5, 2, 16, dtype=torch.float64).requires_grad_() for _ in range(3))
     ends = torch.full((5,), 5, dtype=torch.int32)
     out = hk.tree_attention(q, k, v, ends)
     with pytest.raises(RuntimeError, match=r"create_graph: expected False .*second derivatives.* got True"):
