@@ -50,11 +50,14 @@ def head_rows(dtype: torch.dtype) -> None:
     row_kernels.scale_(meta(V, H), meta(1))
 
 
-def policy_logits(dtype: torch.dtype, options: PolicyOptions, *, softcap: float | None = None, vocab: int = V) -> None:
+def policy_logits(
+    dtype: torch.dtype, options: PolicyOptions, *, softcap: float | None = None, vocab: int = V, scaled: bool = False
+) -> None:
     logits, labels, row = meta(R, vocab, dtype=dtype), meta(R, dtype=torch.int64), meta(R)
     samples = Samples(labels, row, R, None, None)
     rows = Rows(row, row, row, row, row if options.kl_coef else None, row if options.importance else None, samples)
-    policy_logits_fwd(logits, logits, labels, rows, options, temperature=1.0, softcap=softcap)
+    grad_scale = meta() if scaled else None
+    policy_logits_fwd(logits, logits, labels, rows, options, temperature=1.0, softcap=softcap, grad_scale=grad_scale)
 
 
 def segment_sum() -> None:
@@ -83,7 +86,9 @@ VARIANTS: dict[str, Callable[[], None]] = {
         softcap=30.0,
     ),
     "policy fp32 cispo": lambda: policy_logits(torch.float32, PolicyOptions(loss_type="cispo", clip_high=5.0)),
-    "policy fp16 sapo ragged": lambda: policy_logits(torch.float16, PolicyOptions(loss_type="sapo"), vocab=50257),
+    "policy fp16 sapo ragged scaled": lambda: policy_logits(
+        torch.float16, PolicyOptions(loss_type="sapo"), vocab=50257, scaled=True
+    ),
     "segment_sum": segment_sum,
     "group_advantages": lambda: group_advantages(columns=1, num_groups=512),
     "group_advantages columns sorted": lambda: group_advantages(columns=3, num_groups=4096),

@@ -10,10 +10,21 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.compare import gemm_flop, peak_bytes
-from bench.contenders import DTYPES, FORMS, OURS, Contender, bare_gemms, batch_for, forward_only, step, warm_up
+from bench.compare import against_limit, gemm_flop, peak_bytes
+from bench.contenders import (
+    DTYPES,
+    FORMS,
+    OURS,
+    Contender,
+    bare_gemms,
+    batch_for,
+    forward_only,
+    fp32_dweight_bytes,
+    step,
+    warm_up,
+)
 from bench.measure import MIB, Timing, seconds_of
-from bench.shapes import GPU_LIMITS, Shape
+from bench.shapes import Shape, limits_for
 
 pytestmark = pytest.mark.usefixtures("passed_gate")
 
@@ -56,10 +67,13 @@ def contend(benchmark, settings: dict, contender: Contender, name: str, shape: S
     peak = peak_bytes(name, shape, dtype, form)
     info["peak_mib"] = peak["peak"] / MIB
     info["peak_mib_beside_gradients"] = (peak["peak"] - peak["outputs"]) / MIB
-    for limit in GPU_LIMITS:
-        if torch.cuda.is_available() and limit.shape == shape and limit.form == form and dtype == "bfloat16":
-            info[f"fraction_of_{limit.device}_limit"] = limit.milliseconds / (median * 1e3)
+    if name == OURS and form == "linear":
+        info["fp32_dweight_mib"] = fp32_dweight_bytes(batch) / MIB
     print({k: v for k, v in info.items() if isinstance(v, float)})
+    if name == OURS and torch.cuda.is_available():
+        for limit in limits_for(shape, form, dtype):
+            info[f"fraction_of_{limit.device}_limit"] = limit.milliseconds / (median * 1e3)
+            print(against_limit(limit, median, peak["peak"] - peak["outputs"]))
 
 
 def bench_bare_products(benchmark, settings: dict, shape: Shape, dtype: str) -> None:
@@ -81,8 +95,8 @@ def bench_frozen_head(benchmark, settings: dict, shape: Shape, dtype: str, name:
 
 
 @pytest.mark.parametrize("name", FORMS["logits"])
-def bench_from_logits(benchmark, settings: dict, shape: Shape, dtype: str, name: str) -> None:
-    contend(benchmark, settings, FORMS["logits"][name], name, shape, dtype, "logits")
+def bench_from_logits(benchmark, settings: dict, logits_shape: Shape, dtype: str, name: str) -> None:
+    contend(benchmark, settings, FORMS["logits"][name], name, logits_shape, dtype, "logits")
 
 
 @pytest.mark.parametrize("inactive", [0.0, 0.5, None], ids=["all-active", "half-inactive", "no-gradients"])

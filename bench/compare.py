@@ -8,15 +8,29 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from bench.contenders import DTYPES, FORMS, OURS, Contender, bare_gemms, batch_for, forward_only, gate, step, warm_up
+from bench.contenders import (
+    DTYPES,
+    FORMS,
+    OURS,
+    Contender,
+    bare_gemms,
+    batch_for,
+    forward_only,
+    fp32_dweight_bytes,
+    gate,
+    step,
+    warm_up,
+)
 from bench.measure import MIB, Timing, configuration, device_name, run_json, time_in_turns
-from bench.shapes import BY_NAME, GPU_LIMITS, Shape
+from bench.shapes import BY_NAME, Limit, Shape, limits_for
 
 BARE = "bare matrix products"
+say = partial(print, flush=True)  # a long run shows how far it is, also through a pipe
 
 
 def peak_bytes(contender: str, shape: Shape, dtype: str, form: str) -> dict[str, float]:
@@ -96,8 +110,8 @@ def compare(
             ]
         )
     rows += [[name, "not installed", *[""] * 6] for name in missing]
-    print(f"\n{form}, {dtype}, R = {shape.rows:,}, H = {shape.hidden:,}, V = {shape.vocab:,}, {device_name()}")
-    print(table(rows))
+    say(f"\n{form}, {dtype}, R = {shape.rows:,}, H = {shape.hidden:,}, V = {shape.vocab:,}, {device_name()}")
+    say(table(rows))
     result: dict[str, object] = {
         "shape": asdict(shape),
         "dtype": dtype,
@@ -106,28 +120,44 @@ def compare(
         "peaks": peaks,
     }
     if form == "linear":
+        result["fp32_dweight_bytes"] = fp32_dweight_bytes(batch)
+        if peaks:
+            say(memory_line(peaks, fp32_dweight_bytes(batch)))
         result["inactive"] = print_inactive(inactive_backward(shape, DTYPES[dtype], rounds))
     if torch.cuda.is_available():
-        print_limits(shape, form, timings[OURS])
+        ours = peaks.get(OURS)
+        for limit in limits_for(shape, form, dtype):
+            say(against_limit(limit, timings[OURS].median, ours and ours["peak"] - ours["outputs"]))
     return result
 
 
 def print_inactive(timings: dict[str, Timing]) -> dict[str, object]:
     """Prints what rows without a gradient save."""
     full, half, none = (t.median for t in timings.values())
-    print(
+    say(
         f"{OURS}, half of the rows inactive: {half * 1e3:.1f} ms for {full * 1e3:.1f} ms with all active; backward alone "
         f"{(half - none) * 1e3:.1f} for {(full - none) * 1e3:.1f} ms ({(half - none) / (full - none):.2f}x)"
     )
     return {name: asdict(t) for name, t in timings.items()}
 
 
-def print_limits(shape: Shape, form: str, timing: Timing) -> None:
-    """Prints the fraction of the stated GPU limits that is reached."""
-    for limit in GPU_LIMITS:
-        if limit.shape == shape and limit.form == form:
-            reached = limit.milliseconds / (timing.median * 1e3)
-            print(f"limit on {limit.device}: {limit.milliseconds} ms; reached {reached:.2f} of it on {device_name()}")
+def against_limit(limit: Limit, seconds: float, extra_bytes: float | None) -> str:
+    """How much of a stated limit is reached: 1 or more is within it."""
+    text = f"limit on {limit.device}: {limit.milliseconds} ms, reached {limit.milliseconds / (seconds * 1e3):.2f} of it"
+    if limit.extra_gib is not None and extra_bytes:
+        extra = extra_bytes / 1024 / MIB
+        text += f"; {limit.extra_gib} GiB beside inputs and gradients, reached {limit.extra_gib / extra:.2f} of it"
+        text += f" ({extra:.2f} GiB)"
+    return f"{text}, on {device_name()}"
+
+
+def memory_line(peaks: dict[str, dict[str, float]], fp32_dweight: int) -> str:
+    """Peak memory beside inputs and gradients, next to torch's own fusion, with what an fp32 sum of dweight is of it."""
+    others = [name for name in peaks if name.startswith("F.linear_cross_entropy")]
+    beside = {name: (peaks[name]["peak"] - peaks[name]["outputs"]) / MIB for name in (OURS, *others)}
+    listed = ", ".join(f"{name} {mib:,.0f} MiB" for name, mib in beside.items())
+    cost = f"{fp32_dweight / MIB:,.0f} MiB of ours is the fp32 dweight (V x H x 4 bytes)" if fp32_dweight else ""
+    return f"peak beside gradients: {listed}; {cost or 'ours holds no dweight beside the gradient itself'}"
 
 
 def write_json(results: list[dict[str, object]]) -> Path:
@@ -151,7 +181,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="write bench/results/<device>-<date>.json")
     args = parser.parse_args()
     settings = configuration()
-    print(f"{settings['device']}, {settings['threads']} threads; {settings['versions']}")
+    say(f"{settings['device']}, {settings['threads']} threads; {settings['versions']}")
     results = [
         compare(BY_NAME[s], dtype, form, rounds=args.rounds, memory=not args.no_memory, only=args.only)
         for s in args.shape
@@ -159,7 +189,7 @@ def main() -> None:
         for dtype in args.dtype
     ]
     if args.json:
-        print(f"written to {write_json(results)}")
+        say(f"written to {write_json(results)}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ DTYPES = ("bfloat16", "float32")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`shape` and `dtype` are asked for by name."""
+    """`shape`, `logits_shape` and `dtype` are asked for by name; on a GPU the shapes of the stated limits come too."""
     smoke = metafunc.config.getoption("benchmark_disable", default=False)
-    shapes = (SMOKE,) if smoke else SHAPES
-    if torch.cuda.is_available() and not smoke:
-        shapes += tuple(limit.shape for limit in GPU_LIMITS if limit.form == "linear")
-    if "shape" in metafunc.fixturenames:
-        metafunc.parametrize("shape", shapes, ids=lambda shape: shape.name)
+    for argument, form in (("shape", "linear"), ("logits_shape", "logits")):
+        shapes = (SMOKE,) if smoke else SHAPES
+        if torch.cuda.is_available() and not smoke:
+            shapes += tuple(limit.shape for limit in GPU_LIMITS if limit.form == form)
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, shapes, ids=lambda shape: shape.name)
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", DTYPES)
 

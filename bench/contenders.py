@@ -13,6 +13,8 @@ from bench import opponents
 from bench.batches import PackedBatch, make_batch
 from bench.measure import peak_of
 from bench.shapes import BY_NAME, Shape
+from himakernels.lm_head.head import _chunks, route
+from himakernels.lm_head.types import Head, Needs
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
 from himakernels.testing import assert_gate
 
@@ -135,6 +137,13 @@ def bare_gemms(batch: PackedBatch, *, frozen: bool = False) -> Callable[[], None
             torch.mm(dlogits.T, hidden, out=dweight)
 
     return run
+
+
+def fp32_dweight_bytes(batch: PackedBatch) -> int:
+    """V x H x 4 where ours holds the sum of dweight in fp32 beside the gradient in the weight's dtype; else 0."""
+    head = Head(batch.hidden.detach(), batch.weight.detach(), None, batch.labels, 1.0, None)
+    held = route(head.hidden).GradSum(head, Needs(False, True, False), len(_chunks(head))).dweight
+    return 0 if held.dtype == head.weight.dtype else held.nbytes
 
 
 def output_bytes(batch: PackedBatch) -> int:

@@ -6,10 +6,8 @@ Where a peer has only a log-probability (torch, cut-cross-entropy), `loss_around
 Peers are imported inside the functions, so this module imports without them.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,7 +46,7 @@ def _inputs(batch: PackedBatch, options: PolicyOptions) -> dict[str, Any]:
 
 def our_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, **more: Any) -> torch.Tensor:
     """`vrgrpo_loss`, or `vrgrpo_loss_from_logits` for a batch of logits. `more` are further arguments of ours."""
-    kwargs = {**asdict(options), **_inputs(batch, options), "temperature": temperature, **more}
+    kwargs = {**options.arguments(), **_inputs(batch, options), "temperature": temperature, **more}
     if batch.logits is not None:
         return vrgrpo_loss_from_logits(batch.logits, batch.labels, **kwargs).loss
     return vrgrpo_loss(batch.hidden, batch.weight, batch.labels, **kwargs).loss
@@ -108,9 +106,8 @@ def importance_ratio(padding: Padding, batch: PackedBatch, options: PolicyOption
     ratio = difference.exp()
     low, high = options.importance_min, options.importance_max
     if options.importance.endswith("truncate"):
-        return ratio if low is None and high is None else ratio.clamp(low, high)
-    outside = (ratio < (-math.inf if low is None else low)) | (ratio > (math.inf if high is None else high))
-    return ratio.masked_fill(outside, 0.0)
+        return ratio.clamp(low, high)
+    return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
 
 
 def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.Tensor, **more: Any) -> SimpleNamespace:

@@ -37,20 +37,26 @@ class Limit:
     shape: Shape
     form: str  # "linear": hidden -> loss + dhidden + dweight; "frozen": no dweight; "logits": logits -> loss + dlogits
     milliseconds: float
-    extra_gib: float | None  # beside inputs and gradients
+    extra_gib: float | None = None  # peak memory beside inputs and gradients
+    dtype: str = "bfloat16"
 
 
 _H200_8K = Shape("h200-8k", 8_192, 4_096, 131_072, 64)
 _H200_16K = Shape("h200-16k", 16_384, 4_096, 131_072, 128)
 _H200_LOGITS = Shape("h200-logits", 8_192, 896, 151_936, 64)
 
-# All in bf16.
 GPU_LIMITS = (
     Limit("H200", _H200_8K, "linear", 40.0, 2.6),
     Limit("H200", _H200_16K, "linear", 80.0, 2.6),
-    Limit("H200", _H200_8K, "frozen", 28.0, None),
-    Limit("H200", _H200_16K, "frozen", 55.0, None),
-    Limit("H200", _H200_LOGITS, "logits", 1.45, None),
+    Limit("H200", _H200_8K, "frozen", 28.0),
+    Limit("H200", _H200_16K, "frozen", 55.0),
+    Limit("H200", _H200_LOGITS, "logits", 1.45),
 )
+
+
+def limits_for(shape: Shape, form: str, dtype: str) -> list[Limit]:
+    """The limits that are stated for this shape, form and dtype."""
+    return [limit for limit in GPU_LIMITS if (limit.shape, limit.form, limit.dtype) == (shape, form, dtype)]
+
 
 BY_NAME = {shape.name: shape for shape in (*SHAPES, SMOKE, *(limit.shape for limit in GPU_LIMITS))}

@@ -94,8 +94,8 @@ HIMA_INLINE void stats_row(const T* x, int64_t vocab, int64_t label, const Trans
 }
 
 // `out` may be the memory of x, also where its elements are shorter: nothing is written before what lies there was
-// read.
-template <class Vec, class T, class D, class S>
+// read. kEntropy: coef_entropy is not zero. Most losses have no entropy term, and then its arithmetic is left out.
+template <bool kEntropy, class Vec, class T, class D, class S>
 HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, const Transform<Vec>& transform, S logprob,
                           S lse, S entropy, S coef, S coef_entropy) {
   constexpr int64_t kWidth = kLanes<Vec>;
@@ -108,8 +108,9 @@ HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, cons
   };
   const S rest = static_cast<S>(-std::expm1(static_cast<double>(logprob)));  // 1 - p, not formed by a subtraction
   const S finite_logprob = logprob < S(-100) ? S(-100) : logprob;            // 0 * -inf would be NaN
-  const S label_grad =
-      (coef * rest - coef_entropy * std::exp(logprob) * (finite_logprob + entropy)) * slope(broadcast<Vec>(label_x))[0];
+  S label_dz = coef * rest;
+  if constexpr (kEntropy) label_dz -= coef_entropy * std::exp(logprob) * (finite_logprob + entropy);
+  const S label_grad = label_dz * slope(broadcast<Vec>(label_x))[0];
   // lse was rounded when it was saved, which is lost in p of a row of large logits. Where the label is likely, the sum
   // label_z - logprob has it again with more digits than S holds.
   const double label_z = static_cast<double>(transform.value(broadcast<Vec>(label_x))[0]);
@@ -119,6 +120,7 @@ HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, cons
   const auto grad = [&](Vec v) {
     const Vec log_p = (transform.value(v) - lse_high) - lse_low;
     const Vec p = exp_vec<Vec>(log_p);
+    if constexpr (!kEntropy) return -p * coef * slope(v);
     const Vec finite = log_p < S(-100) ? broadcast<Vec>(-100) : log_p;
     return -p * (coef + coef_entropy * (finite + entropy)) * slope(v);
   };
@@ -160,8 +162,11 @@ HIMA_INLINE void grad_rows(const T* logits, int64_t row_stride, D* dlogits, int6
       std::fill(out, out + vocab, D{});
       continue;
     }
-    grad_row<Vec>(logits + r * row_stride, out, vocab, labels[r], t, logprobs[r], lse[r], entropy[r], coef[r],
-                  coef_entropy[r]);
+    const T* x = logits + r * row_stride;
+    if (coef_entropy[r] == 0)
+      grad_row<false, Vec>(x, out, vocab, labels[r], t, logprobs[r], lse[r], entropy[r], coef[r], S(0));
+    else
+      grad_row<true, Vec>(x, out, vocab, labels[r], t, logprobs[r], lse[r], entropy[r], coef[r], coef_entropy[r]);
   }
 }
 

@@ -22,7 +22,8 @@ def arch_of(tensor: torch.Tensor) -> Arch:
     if os.environ.get("TRITON_INTERPRET") == "1" or not tensor.is_cuda:
         return "interpreter"
     if torch.version.hip is not None:
-        return "gfx942"
+        name = torch.cuda.get_device_properties(tensor.device).gcnArchName  # as "gfx942:sramecc+:xnack-"
+        return "gfx942" if name.split(":", 1)[0] == "gfx942" else "small"
     by_capability: dict[tuple[int, int], Arch] = {
         (8, 0): "sm_80",
         (9, 0): "sm_90",

@@ -33,6 +33,14 @@ def define_op(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) ->
     return getattr(torch.ops.himakernels, name).default
 
 
+def refuse_second_derivative() -> None:
+    """RuntimeError where a backward runs to be differentiated itself: its operators have no derivatives, so autograd would
+    take them for constants. Not inside a compiled function, whose backward is traced before anyone can ask for this.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError("create_graph: expected False (the operators of himakernels have no second derivatives), got True")
+
+
 def bump_version(tensor: torch.Tensor) -> None:
     """Tells autograd that an operator wrote to `tensor`: who saved it for its backward is then refused, not misled."""
     if not tensor.is_inference():

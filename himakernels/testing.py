@@ -3,7 +3,7 @@
 import math
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +55,23 @@ def assert_gate(
             f"got {actual64.flatten()[worst]:.9g}, truth {truth64.flatten()[worst]:.9g}, "
             f"eager {eager64.flatten()[worst]:.9g}, bound {bound.flatten()[worst]:.3g}"
         )
+
+
+def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, *, floor: float = 0.0) -> None:
+    """The largest error is at most `tolerance` times the largest expected value (at least `floor`)."""
+    assert actual.shape == expected.shape
+    error = (actual.double() - expected.double()).abs().max().item()
+    scale = max(expected.abs().max().item(), floor)
+    assert error <= tolerance * scale, f"error {error:.3g} at scale {scale:.3g}"
+
+
+def assert_same(
+    ours: tuple[torch.Tensor, list[torch.Tensor]], theirs: tuple[torch.Tensor, list[torch.Tensor]], tolerance: float
+) -> None:
+    """Loss and every gradient, each within `assert_near`."""
+    assert_near(ours[0], theirs[0], tolerance, floor=1.0)
+    for actual, expected in zip(ours[1], theirs[1], strict=True):
+        assert_near(actual, expected, tolerance)
 
 
 class PolicyBatch(NamedTuple):
@@ -124,6 +141,30 @@ def policy_batch(
         *policies,
     )
     return PolicyBatch(*(t.to(device) for t in batch))
+
+
+def policy_arguments(batch: PolicyBatch, case: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what the loss and its reference both take beside the options, the options) of a case.
+
+    A case is options, other arguments of `vrgrpo_loss`, and flags: `agents` (agent_id with 3 agents), `rewards` (instead of
+    advantages), `on_policy` (without old_logprobs). Each tensor that it needs is the batch's.
+    """
+    options = dict(case)
+    shared: dict[str, Any] = {"old_logprobs": None if options.pop("on_policy", False) else batch.old_logprobs}
+    if options.pop("agents", False):
+        shared |= {"agent_id": batch.agent_id, "num_agents": 3}
+    if options.pop("rewards", False):
+        shared |= {"rewards": batch.rewards, "group_id": batch.group_id, "top_k": options.pop("top_k", None)}
+    elif options.get("advantage_level") == "token":
+        shared |= {"advantages": batch.token_advantages, "advantage_level": options.pop("advantage_level")}
+    else:
+        shared["advantages"] = batch.advantages
+    if options.get("kl_coef"):
+        shared["ref_logprobs"] = batch.ref_logprobs
+    if options.get("importance"):
+        shared["rollout_logprobs"] = batch.rollout_logprobs
+    shared |= {k: options.pop(k) for k in ("temperature", "softcap", "num_samples", "num_tokens") if k in options}
+    return shared, options
 
 
 def policy_reference(

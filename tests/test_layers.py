@@ -30,7 +30,6 @@ MAX_LINES = 300
 LONG = {
     "himakernels/lm_head/gemm_kernels.py": "three products, each a kernel with its launcher",
     "himakernels/ops/vrgrpo_loss/kernels.py": "one kernel with the arguments of every loss type",
-    "himakernels/ops/vrgrpo_loss/loss.py": "two public functions whose signatures and docstring are the product",
     "tests/lm_head/test_kernels.py": "one file of cases for the kernels of one folder",
     "tests/ops/test_group_advantages.py": "one file of cases for one op",
 }

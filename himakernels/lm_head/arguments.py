@@ -36,6 +36,11 @@ def check_head(
     _check_rows(hidden, weight.shape[0], labels, temperature, softcap)
 
 
+def row_major(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix itself where its rows are contiguous, however far apart; else a copy: the routes read whole rows."""
+    return matrix if matrix.stride(1) == 1 or matrix.shape[1] <= 1 else matrix.contiguous()
+
+
 def check_logits(logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float | None) -> None:
     """logits [R, V] with contiguous rows, labels [R]."""
     check_shape("logits", logits, ("R", "V"))
@@ -74,7 +79,7 @@ def check_label_values(labels: torch.Tensor, vocab: int) -> None:
         check_range("labels", labels, vocab, ignore=IGNORE_INDEX)
 
 
-def normaliser(name: str, value: torch.Tensor | float | None, agents: int | None, like: torch.Tensor) -> torch.Tensor | None:
+def number_tensor(name: str, value: torch.Tensor | float | None, agents: int | None, like: torch.Tensor) -> torch.Tensor | None:
     """A number or tensor [] (or [A]) as a tensor, without a host synchronisation."""
     if value is None:
         return None
@@ -85,3 +90,9 @@ def normaliser(name: str, value: torch.Tensor | float | None, agents: int | None
     if value.dim() != 0 or agents is not None:
         check_shape(name, value, () if agents is None else (agents,))
     return value.detach()
+
+
+def check_grad_scale(value: torch.Tensor | float | None, like: torch.Tensor) -> torch.Tensor | None:
+    """`grad_scale`, a number or tensor [], as fp32 [] on the device: loss scalers hold theirs so."""
+    scale = number_tensor("grad_scale", value, None, like)
+    return None if scale is None else scale.float()

@@ -1,13 +1,13 @@
 """The loops over chunks of rows, the same for every route."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
 import torch
 
 from himakernels.backend import use_triton
 from himakernels.lm_head import cpu
-from himakernels.lm_head.types import Head, HeadGrads, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats
 
 # From rows [begin, end) and their statistics to the derivatives of the loss by logprobs and by entropy (None: all zero).
 RowPolicy = Callable[[int, int, RowStats], tuple[torch.Tensor, torch.Tensor | None]]
@@ -41,9 +41,19 @@ def _logits(head: Head, chunks: list[tuple[int, int]]) -> Iterator[tuple[int, in
     r.keep_logits(memory)
 
 
+def _stats(head: Head, logits: torch.Tensor) -> RowStats:
+    """The statistics of the rows of `head`, whose logits are given."""
+    stats: RowStats = route(head.hidden).logits_stats(logits, head.labels, head.temperature, head.softcap)
+    if head.softcap is None:
+        return stats
+    # The cap makes an ordinary -softcap of a logit of -inf. Bias or weight may mask a token so, but an infinity in a hidden
+    # state must show.
+    bad = ~head.hidden.isfinite().all(1) & (head.labels != IGNORE_INDEX)
+    return RowStats(*(s.masked_fill(bad, torch.nan) for s in stats))
+
+
 def head_stats(head: Head) -> RowStats:
     """Forward only: one product."""
-    r = route(head.hidden)
     out = RowStats(
         *(
             torch.empty(head.hidden.shape[0], dtype=cpu.accumulator_dtype(head.hidden), device=head.hidden.device)
@@ -51,7 +61,7 @@ def head_stats(head: Head) -> RowStats:
         )
     )
     for begin, end, logits in _logits(head, _chunks(head)):
-        stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
+        stats = _stats(head.rows(begin, end), logits)
         for whole, part in zip(out, stats, strict=True):
             whole[begin:end] = part
     return out
@@ -86,7 +96,7 @@ def head_fused(head: Head, policy: RowPolicy, needs: Needs, *, whole_samples: bo
     parts = []
     grads = r.GradSum(head, needs, len(chunks))
     for begin, end, logits in _logits(head, chunks):
-        stats = r.logits_stats(logits, head.labels[begin:end], head.temperature, head.softcap)
+        stats = _stats(head.rows(begin, end), logits)
         coef, coef_entropy = policy(begin, end, stats)
         grads.add(begin, logits, stats, coef, coef_entropy)
         parts.append(stats)
@@ -95,3 +105,18 @@ def head_fused(head: Head, policy: RowPolicy, needs: Needs, *, whole_samples: bo
         policy(0, 0, stats)
         return stats, grads.finish()
     return RowStats(*(torch.cat(column) for column in zip(*parts, strict=True))), grads.finish()
+
+
+def op_grads(grads: HeadGrads, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The gradients as an operator returns them: an empty tensor where one was not asked for."""
+    return tuple(like.new_empty(0) if g is None else g for g in grads)
+
+
+def fake_grads(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, needs: Sequence[bool]
+) -> tuple[torch.Tensor, ...]:
+    """Tensors like those of `op_grads`, for an operator's fake."""
+    return tuple(
+        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
+        for need, t in zip(needs, (hidden, weight, bias), strict=True)
+    )

@@ -1,5 +1,7 @@
 """Each error message of the ops on an LM head; torch.compile and opcheck."""
 
+import dataclasses
+import inspect
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import himakernels as hk
 from himakernels.ops.token_cross_entropy import op as cross_entropy_op
 from himakernels.ops.token_logprobs import op as logprobs_op
 from himakernels.ops.vrgrpo_loss import op as loss_op
+from himakernels.ops.vrgrpo_loss.arguments import LossArguments
 from himakernels.testing import INTERPRET, policy_batch
 
 B = policy_batch(rows=6, samples=4)
@@ -24,6 +27,8 @@ def call(**changes: Any) -> Any:
 
 
 REWARDS = {"advantages": None, "rewards": B.rewards, "group_id": B.group_id}
+IMPORTANCE = {"importance": "token_mask", "rollout_logprobs": B.rollout_logprobs}
+VESPO = ("k_pos", "lambda_pos", "k_neg", "lambda_neg")
 ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     # Shapes, dtypes, devices.
     (ValueError, r"hidden: expected shape \[R, H\], got \[6\]", {"hidden": torch.zeros(6)}),
@@ -68,10 +73,14 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "temperature: expected a finite number > 0, got 0", {"temperature": 0}),
     (TypeError, "temperature: expected a number, got NoneType", {"temperature": None}),
     (ValueError, "softcap: expected a finite number > 0, got -1", {"softcap": -1}),
-    (ValueError, "sapo_temperature_neg: expected a finite number > 0, got 0", {"sapo_temperature_neg": 0}),
-    (ValueError, "importance_max: expected a finite number > 0, got -2", {"importance_max": -2}),
-    (ValueError, "importance_min: expected a number <= importance_max=3.0, got 4", {"importance_min": 4}),
+    (ValueError, "sapo_temperature_neg: expected a finite .* > 0, got 0", {"loss_type": "sapo", "sapo_temperature_neg": 0}),
+    (ValueError, "importance_max: expected a number > 0, got -2", {**IMPORTANCE, "importance_max": -2}),
+    (ValueError, "importance_max: expected a number, got nan", {**IMPORTANCE, "importance_max": float("nan")}),
+    (ValueError, "importance_min: expected a number <= importance_max=3.0, got 4", {**IMPORTANCE, "importance_min": 4}),
     (ValueError, "num_tokens: expected a finite number > 0, got 0", {"num_tokens": 0}),
+    (ValueError, "grad_scale: expected a finite number > 0, got -1", {"grad_scale": -1}),
+    (ValueError, r"grad_scale: expected shape \[\], got \[1\]", {"grad_scale": torch.ones(1)}),
+    (ValueError, "grad_scale: expected device cpu, got meta", {"grad_scale": torch.ones((), device="meta")}),
     (ValueError, "top_k: ", {**REWARDS, "top_k": -1}),
     # Arguments that need, or exclude, each other.
     (ValueError, "advantages, rewards: expected exactly one of them, got neither", {"advantages": None}),
@@ -83,13 +92,29 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "num_samples, num_tokens: expected None with top_k", {**REWARDS, "top_k": 1, "num_tokens": 5}),
     (ValueError, "advantage_level: expected 'sample' with rewards, got 'token'", {**REWARDS, "advantage_level": "token"}),
     (ValueError, "ref_logprobs: expected a tensor .* with kl_coef=0.1, got None", {"kl_coef": 0.1}),
-    (ValueError, "rollout_logprobs: expected a tensor .* with importance='token_mask'", {"importance": "token_mask"}),
-    (ValueError, "rollout_logprobs: expected None with importance=None", {"rollout_logprobs": B.rollout_logprobs}),
+    (ValueError, "rollout_logprobs: expected a tensor .* with importance='token_mask', got None", {"importance": "token_mask"}),
+    (ValueError, "rollout_logprobs: expected None with .* got a tensor", {"rollout_logprobs": B.rollout_logprobs}),
     (ValueError, "num_agents: expected None without agent_id, got 2", {"num_agents": 2}),
     (ValueError, "clip_high: expected the cap itself with loss_type='cispo'", {"loss_type": "cispo"}),
     (ValueError, "max_completion_length: expected a length with loss_type='dr_grpo', got None", {"loss_type": "dr_grpo"}),
-    (ValueError, "max_completion_length: expected None with loss_type='grpo', got 9", {"max_completion_length": 9}),
-    (NotImplementedError, "delta: expected None with loss_type='sapo'", {"loss_type": "sapo", "delta": 2.0}),
+    # Options that a loss type does not have, or that another option leaves without effect.
+    (NotImplementedError, "max_completion_length: expected None with loss_type='grpo' .*got 9", {"max_completion_length": 9}),
+    (NotImplementedError, "delta: expected None with loss_type='sapo' .*got 2.0", {"loss_type": "sapo", "delta": 2.0}),
+    (NotImplementedError, "clip_low: expected None with loss_type='cispo' .*got 0.2", {"loss_type": "cispo", "clip_low": 0.2}),
+    (NotImplementedError, "clip_high: expected None with loss_type='sapo' .*got 0", {"loss_type": "sapo", "clip_high": 0}),
+    (NotImplementedError, "clip_low: expected None with loss_type='vespo' .*got 0.1", {"loss_type": "vespo", "clip_low": 0.1}),
+    *(
+        (NotImplementedError, rf"{name}: expected None with loss_type='grpo' \(it belongs to {owner}\), got 1.0", {name: 1.0})
+        for owner, names in {"sapo": ("temperature_pos", "temperature_neg"), "vespo": VESPO}.items()
+        for name in (f"{owner}_{n}" for n in names)
+    ),
+    (ValueError, "importance_min: expected None without importance, got 0.5", {"importance_min": 0.5}),
+    (ValueError, "importance_max: expected None without importance, got 3.0", {"importance_max": 3.0}),
+    (ValueError, "kl_estimator: expected None without ref_logprobs, got 'k3'", {"kl_estimator": "k3"}),
+    (ValueError, "kl_ratio_correction: expected False with kl_coef=0, got True", {"kl_ratio_correction": True}),
+    (ValueError, "normalize: expected None without rewards, got 'std'", {"normalize": "std"}),
+    (ValueError, "eps: expected None without rewards, got 0.0001", {"eps": 1e-4}),
+    (ValueError, "eps: expected None with normalize='mean', .* got 0.1", {**REWARDS, "normalize": "mean", "eps": 0.1}),
     (NotImplementedError, "ratio_level: expected 'token'", {"loss_type": "vespo", "ratio_level": "sequence"}),
 ]
 
@@ -227,7 +252,9 @@ def inputs(device: torch.device, **options: Any) -> list[Any]:
 
     choices, numbers = PolicyOptions(**options).flat()
     tensors = [t.to(device) for t in (B.labels, B.sample_id, B.advantages)]
-    return [*tensors, None, B.agent_id.to(device), B.old_logprobs.to(device), *[None] * 4, 3, False, choices, numbers, 1.0, 0.0]
+    policies = [B.agent_id.to(device), B.old_logprobs.to(device), *[None] * 4]
+    grad_scale = torch.tensor(8.0, device=device)
+    return [*tensors, None, *policies, grad_scale, 3, False, choices, numbers, 1.0, 0.0]
 
 
 def test_opcheck(device: torch.device) -> None:
@@ -239,7 +266,7 @@ def test_opcheck(device: torch.device) -> None:
         (logprobs_op._op_bwd, (*stats[:2], h, w, bias, y, *stats[2:], 1.0, 0.0, [True, False, True])),
         (logprobs_op._op_logits, (x, y, 1.0, 5.0)),
         (logprobs_op._op_logits_bwd, (*stats[:2], x, y, *stats[2:], 1.0, 5.0)),
-        (cross_entropy_op._op, (h, w, None, y, None, 1.0, 0.0, [True, True, False])),
+        (cross_entropy_op._op, (h, w, None, y, None, None, 1.0, 0.0, [True, True, False])),
         (loss_op._linear_op, (h, w, bias, *inputs(device), [True, True, True])),
         (loss_op._linear_op, (h, w, None, *inputs(device, ratio_level="sequence"), [False, False, False])),
         (loss_op._logits_op, (x, *inputs(device), True)),
@@ -248,3 +275,14 @@ def test_opcheck(device: torch.device) -> None:
     ]
     for op, arguments in cases:
         torch.library.opcheck(op, arguments, test_utils=checks)
+
+
+def test_the_two_signatures_are_one() -> None:
+    """The keywords of both forms of the loss: the same names, types and defaults, and those of the record behind them."""
+    linear, logits = (inspect.signature(f).parameters for f in (hk.vrgrpo_loss, hk.vrgrpo_loss_from_logits))
+    shared = {name: p for name, p in linear.items() if name not in ("hidden", "weight", "bias")}
+    assert shared == {name: p for name, p in logits.items() if name not in ("logits", "inplace")}
+    assert set(shared) == {f.name for f in dataclasses.fields(LossArguments)}
+    # What is not given comes from the options' own defaults; where a default stands in both places, it is the same.
+    for field in dataclasses.fields(hk.PolicyOptions):
+        assert shared[field.name].default in (None, field.default), field.name

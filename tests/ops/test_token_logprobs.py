@@ -3,8 +3,15 @@
 import pytest
 import torch
 
-from himakernels import token_logprobs, token_logprobs_from_logits, token_logprobs_reference
+from himakernels import (
+    token_cross_entropy,
+    token_logprobs,
+    token_logprobs_from_logits,
+    token_logprobs_reference,
+    vrgrpo_loss,
+)
 from himakernels.backend import use_triton
+from himakernels.lm_head.arguments import row_major
 from himakernels.testing import assert_gate, policy_batch
 
 pytestmark = [
@@ -168,6 +175,28 @@ def test_empty_and_one_token(rows: int, device: torch.device) -> None:
     assert rows or all(bool((t.grad == 0).all()) for t in leaves)
 
 
+def test_rows_far_apart_are_read_where_they_are(device: torch.device, many_chunks: None) -> None:
+    """Hidden states and weight inside wider matrices: the same bits, nothing copied, nothing read beside the rows."""
+    b = policy_batch(device=device, rows=40, hidden_size=16)
+
+    def inside(matrix: torch.Tensor) -> torch.Tensor:
+        wide = torch.full((len(matrix), 48), NAN, device=device)
+        wide[:, 16:32] = matrix
+        return wide[:, 16:32]
+
+    results = []
+    for hidden, weight in ((b.hidden, b.weight), (inside(b.hidden), inside(b.weight))):
+        assert row_major(hidden) is hidden
+        leaves = [hidden.detach().requires_grad_(), weight.detach().requires_grad_()]
+        out = token_logprobs(*leaves, b.labels, return_entropy=True)
+        loss = vrgrpo_loss(*leaves, b.labels, sample_id=b.sample_id, advantages=b.advantages).loss
+        total = out.logprobs.sum() + out.entropy.sum() + loss + token_cross_entropy(*leaves, b.labels).loss
+        results.append([*out, loss, *torch.autograd.grad(total, leaves)])
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+    turned = b.hidden.t().contiguous().t()
+    assert row_major(turned).is_contiguous()
+
+
 def test_strided_inputs_and_int32_labels(device: torch.device) -> None:
     b = policy_batch(device=device, rows=18)
     want = token_logprobs(b.hidden, b.weight, b.labels, bias=b.bias, return_entropy=True)
@@ -216,6 +245,44 @@ def test_nan_and_infinity_show(value: float, softcap: float | None, device: torc
     out.logprobs.sum().backward()
     assert bool(hidden.grad[2].isnan().any())
     assert bool(hidden.grad[[0, 1, 3]].isfinite().all())
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_infinity_shows_behind_a_softcap(value: float, device: torch.device) -> None:
+    """Every logit of the row is the same infinity, which the cap makes an ordinary number of: in every op, fused or not."""
+    b = policy_batch(device=device, rows=6)
+    weight = b.weight.abs() + 0.1
+    hidden = b.hidden.clone()
+    hidden[2, 1] = value
+    policy = {"sample_id": b.sample_id, "advantages": b.advantages}
+    for loss in (
+        lambda h, w: token_logprobs(h, w, b.labels, softcap=10.0).logprobs.sum(),
+        lambda h, w: token_cross_entropy(h, w, b.labels, softcap=10.0).loss,
+        lambda h, w: vrgrpo_loss(h, w, b.labels, softcap=10.0, **policy).loss,
+        lambda h, w: vrgrpo_loss(h, w, b.labels, softcap=10.0, ratio_level="sequence", **policy).loss,
+    ):
+        leaves = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        out = loss(*leaves)
+        out.backward()
+        assert bool(out.isnan())
+        assert bool(leaves[0].grad[2].isnan().all())
+        assert bool(leaves[1].grad.isnan().any())
+        with torch.no_grad():
+            assert bool(loss(*leaves).isnan())
+    out = token_logprobs(hidden, weight, b.labels.index_fill(0, torch.tensor(2, device=device), -100), softcap=10.0)
+    assert bool(out.logprobs.isfinite().all())  # an ignored row may hold anything
+
+
+@pytest.mark.parametrize("softcap", [None, 10.0])
+def test_minus_infinity_masks_a_token(softcap: float | None, device: torch.device) -> None:
+    """In a bias or in given logits -inf is a mask, not an accident: p = 0, or with a cap what the cap makes of it."""
+    b = policy_batch(device=device, rows=6)
+    bias = b.bias.clone()
+    bias[(b.labels.max() + 1) % 53] = -INF
+    linear = token_logprobs(b.hidden, b.weight, b.labels, bias=bias, softcap=softcap).logprobs
+    direct = token_logprobs_from_logits(b._replace(bias=bias).logits, b.labels, softcap=softcap).logprobs
+    assert bool(linear.isfinite().all())
+    torch.testing.assert_close(linear, direct, rtol=1e-5, atol=1e-6)
 
 
 def test_inference_mode_leaves_nothing_behind(device: torch.device) -> None:

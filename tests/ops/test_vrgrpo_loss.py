@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from himakernels import PolicyOptions, vrgrpo_loss, vrgrpo_loss_from_logits
-from himakernels.testing import PolicyBatch, assert_gate, policy_batch, policy_reference
+from himakernels.testing import PolicyBatch, assert_gate, policy_arguments, policy_batch, policy_reference
 
 pytestmark = pytest.mark.usefixtures("poison")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -28,23 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def arguments(b: PolicyBatch, case: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what the loss and its reference both take beside the options, the options)."""
-    case = {k: v for k, v in case.items() if k not in ("chunks", "rows")}
-    shared: dict[str, Any] = {"old_logprobs": b.old_logprobs}
-    if case.pop("agents", False):
-        shared |= {"agent_id": b.agent_id, "num_agents": 3}
-    if case.pop("rewards", False):
-        shared |= {"rewards": b.rewards, "group_id": b.group_id, "top_k": case.pop("top_k", None)}
-    elif case.get("advantage_level") == "token":
-        shared |= {"advantages": b.token_advantages, "advantage_level": case.pop("advantage_level")}
-    else:
-        shared |= {"advantages": b.advantages}
-    if case.get("kl_coef"):
-        shared["ref_logprobs"] = b.ref_logprobs
-    if case.get("importance"):
-        shared["rollout_logprobs"] = b.rollout_logprobs
-    shared |= {k: case.pop(k) for k in ("temperature", "softcap", "num_samples", "num_tokens") if k in case}
-    return shared, case
+    return policy_arguments(b, {k: v for k, v in case.items() if k != "chunks"})
 
 
 def run(b: PolicyBatch, case: dict[str, Any], *, logits: torch.Tensor | None = None, **more: Any) -> dict[str, torch.Tensor]:
@@ -63,9 +47,7 @@ def run(b: PolicyBatch, case: dict[str, Any], *, logits: torch.Tensor | None = N
 
 def reference(b: PolicyBatch, case: dict[str, Any], dtype: torch.dtype, logits: torch.Tensor | None) -> dict[str, torch.Tensor]:
     shared, options = arguments(b, case)
-    if "clip_high" not in options:
-        options["clip_high"] = options.get("clip_low", 0.2)
-    return policy_reference(b, dtype, PolicyOptions(**options), from_logits=logits, **shared)
+    return policy_reference(b, dtype, PolicyOptions.of(options), from_logits=logits, **shared)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from himakernels import PolicyOptions, token_logprobs_reference, vrgrpo_loss, vrgrpo_loss_from_logits, vrgrpo_loss_reference
-from himakernels.ops.vrgrpo_loss.options import IMPORTANCE, LOSS_TYPES, RATIO_LEVELS
-from himakernels.testing import INTERPRET, PolicyBatch, policy_batch, policy_reference, repeatable
+from himakernels.ops.vrgrpo_loss.options import IMPORTANCE, LOSS_TYPES, PPO_LOSS_TYPES, RATIO_LEVELS
+from himakernels.testing import INTERPRET, PolicyBatch, policy_arguments, policy_batch, policy_reference, repeatable
 
 pytestmark = pytest.mark.skipif(INTERPRET, reason="fp64 takes the CPU route in every mode: once is enough")
 BATCH = policy_batch(dtype=torch.float64, rows=29, samples=7, drift=0.5)
@@ -26,7 +26,11 @@ EXTRAS: dict[str, dict[str, Any]] = {
 
 
 def loss_options(loss_type: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"loss_type": loss_type, "clip_low": 0.2, "clip_high": 1.3 if loss_type == "cispo" else 0.28}
+    options: dict[str, Any] = {"loss_type": loss_type}
+    if loss_type in PPO_LOSS_TYPES:
+        options |= {"clip_low": 0.2, "clip_high": 0.28}
+    if loss_type == "cispo":
+        options["clip_high"] = 1.3
     if loss_type == "dr_grpo":
         options["max_completion_length"] = 20
     if loss_type in ("grpo", "dapo"):
@@ -38,28 +42,8 @@ def loss_options(loss_type: str) -> dict[str, Any]:
     return options
 
 
-def split(b: PolicyBatch, case: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(shared by loss and reference, options)."""
-    case = dict(case)
-    shared: dict[str, Any] = {"old_logprobs": None if case.pop("on_policy", False) else b.old_logprobs}
-    if case.pop("agents", False):
-        shared |= {"agent_id": b.agent_id, "num_agents": 3}
-    if case.pop("rewards", False):
-        shared |= {"rewards": b.rewards, "group_id": b.group_id, "top_k": case.pop("top_k", None)}
-    elif case.get("advantage_level") == "token":
-        shared |= {"advantages": b.token_advantages, "advantage_level": case.pop("advantage_level")}
-    else:
-        shared["advantages"] = b.advantages
-    if case.get("kl_coef"):
-        shared["ref_logprobs"] = b.ref_logprobs
-    if case.get("importance"):
-        shared["rollout_logprobs"] = b.rollout_logprobs
-    shared |= {k: case.pop(k) for k in ("temperature", "softcap", "num_samples", "num_tokens") if k in case}
-    return shared, case
-
-
 def compare(case: dict[str, Any], form: str, b: PolicyBatch = BATCH) -> None:
-    shared, options = split(b, case)
+    shared, options = policy_arguments(b, case)
     logits = b.logits if form == "logits" else None
     truth = policy_reference(b, torch.float64, PolicyOptions(**options), from_logits=logits, **shared)
     leaves = [t.clone().requires_grad_() for t in ((b.hidden, b.weight, b.bias) if logits is None else (logits,))]

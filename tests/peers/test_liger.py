@@ -24,6 +24,7 @@ from bench.interpreted import Case, Results, liger_triton
 from bench.opponents import liger_fused_loss, loss_and_grads, our_loss, reference_loss, trl_loss
 from bench.shapes import Shape
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.testing import assert_near, assert_same
 
 pytest.importorskip("liger_kernel")
 
@@ -35,20 +36,6 @@ _SUPPORTED = [name for name in CASES if liger_supports(CASES[name])]
 # luspo in the settings in which Liger's reduction is TRL's.
 FUSED = [name for name in _SUPPORTED if name not in ("luspo", "kl-corrected-luspo-sequence")]
 TRITON = [name for name in _SUPPORTED if "luspo" not in name and name != "delta-sequence"]
-
-
-def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, *, floor: float = 0.0) -> None:
-    assert actual.shape == expected.shape
-    error = (actual.double() - expected.double()).abs().max().item()
-    scale = max(expected.abs().max().item(), floor)
-    assert error <= tolerance * scale, f"error {error:.3g} at scale {scale:.3g}"
-
-
-def assert_same(ours: tuple, theirs: tuple, tolerance: float) -> None:
-    """Loss and every gradient."""
-    assert_near(ours[0], theirs[0], tolerance, floor=1.0)
-    for actual, expected in zip(ours[1], theirs[1], strict=True):
-        assert_near(actual, expected, tolerance)
 
 
 def one_token(margin: float, old_logprob: float | None, advantage: float) -> PackedBatch:

@@ -16,25 +16,12 @@ from bench.opponents import loss_and_grads, our_loss, reference_loss, trl_loss
 from bench.shapes import Shape
 from himakernels import vrgrpo_loss, vrgrpo_loss_from_logits
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.testing import assert_near, assert_same
 
 pytest.importorskip("trl")
 
 SHAPE = Shape("peers", 60, 32, 300, 16)
 FP32, FP64 = 5e-6, 1e-12
-
-
-def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float, *, floor: float = 0.0) -> None:
-    assert actual.shape == expected.shape
-    error = (actual.double() - expected.double()).abs().max().item()
-    scale = max(expected.abs().max().item(), floor)
-    assert error <= tolerance * scale, f"error {error:.3g} at scale {scale:.3g}"
-
-
-def assert_same(ours: tuple, theirs: tuple, tolerance: float) -> None:
-    """Loss and every gradient."""
-    assert_near(ours[0], theirs[0], tolerance, floor=1.0)
-    for actual, expected in zip(ours[1], theirs[1], strict=True):
-        assert_near(actual, expected, tolerance)
 
 
 @pytest.fixture(scope="module")

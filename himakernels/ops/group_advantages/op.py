@@ -1,12 +1,13 @@
 """group_advantages: schema, device functions and the public function."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from himakernels import _core
 from himakernels.backend import use_triton
 from himakernels.checks import FLOATS, INTS, check_choice, check_device, check_dtype, check_positive, check_shape
+from himakernels.library import define_op
 
 
 class GroupAdvantages(NamedTuple):
@@ -21,12 +22,6 @@ class GroupAdvantages(NamedTuple):
 _Out = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 _NORMALIZE = ("std", "mean", "leave_one_out", "none")
 _COMBINE = ("sum_then_normalize", "normalize_then_sum")
-
-torch.library.define(
-    "himakernels::group_advantages",
-    "(Tensor rewards, Tensor group_id, SymInt num_groups, Tensor? weights, str normalize, float eps, "
-    "bool normalize_then_sum, bool scale_by_batch_std) -> (Tensor, Tensor, Tensor, Tensor)",
-)
 
 
 def _out_dtype(rewards: torch.Tensor) -> torch.dtype:
@@ -99,8 +94,6 @@ def _cpu(
     normalize_then_sum: bool,
     scale_by_batch_std: bool,
 ) -> _Out:
-    if use_triton(rewards):
-        return _triton(rewards, group_id, num_groups, weights, normalize, eps, normalize_then_sum, scale_by_batch_std)
     dtype = _out_dtype(rewards)
     if rewards.dtype != dtype:
         rewards = rewards.to(dtype)  # bf16 and fp16 widen exactly
@@ -119,16 +112,12 @@ def _cpu(
     return to_tensor(advantages), to_tensor(count), to_tensor(mean), to_tensor(variance)
 
 
-def _fake(
-    rewards: torch.Tensor,
-    group_id: torch.Tensor,
-    num_groups: int,
-    weights: torch.Tensor | None,
-    normalize: str,
-    eps: float,
-    normalize_then_sum: bool,
-    scale_by_batch_std: bool,
-) -> _Out:
+def _run(rewards: torch.Tensor, *arguments: Any) -> _Out:
+    on_triton = rewards.is_cuda or use_triton(rewards)  # its sums are fp64 anyway, so it takes fp64 rewards as well
+    return (_triton if on_triton else _cpu)(rewards, *arguments)
+
+
+def _fake(rewards: torch.Tensor, group_id: torch.Tensor, num_groups: int, *rest: Any) -> _Out:
     dtype = _out_dtype(rewards)
     return (
         rewards.new_empty(rewards.shape[0], dtype=dtype),
@@ -138,10 +127,12 @@ def _fake(
     )
 
 
-torch.library.impl("himakernels::group_advantages", "cpu", _cpu)
-torch.library.impl("himakernels::group_advantages", "cuda", _triton)
-torch.library.register_fake("himakernels::group_advantages", _fake)
-_op = torch.ops.himakernels.group_advantages.default
+_op = define_op(
+    "group_advantages(Tensor rewards, Tensor group_id, SymInt num_groups, Tensor? weights, str normalize, float eps, "
+    "bool normalize_then_sum, bool scale_by_batch_std) -> (Tensor, Tensor, Tensor, Tensor)",
+    _run,
+    _fake,
+)
 
 
 def group_advantages(

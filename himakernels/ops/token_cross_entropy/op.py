@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from himakernels.library import define_op
-from himakernels.lm_head.arguments import check_head, check_label_values, normaliser
+from himakernels.library import define_op, refuse_second_derivative
+from himakernels.lm_head.arguments import check_grad_scale, check_head, check_label_values, number_tensor, row_major
 from himakernels.lm_head.cpu import accumulator_dtype
-from himakernels.lm_head.head import head_fused
-from himakernels.lm_head.scale import scaled
+from himakernels.lm_head.head import fake_grads, head_fused, op_grads
+from himakernels.lm_head.scale import scaled_grads
 from himakernels.lm_head.types import IGNORE_INDEX, Head, Needs, RowStats
 
 
@@ -25,6 +25,7 @@ def _fwd(
     bias: torch.Tensor | None,
     labels: torch.Tensor,
     num_tokens: torch.Tensor | None,
+    grad_scale: torch.Tensor | None,
     temperature: float,
     softcap: float,
     needs: list[bool],
@@ -33,28 +34,26 @@ def _fwd(
     counted = labels != IGNORE_INDEX
     total = counted.sum().clamp(min=1) if num_tokens is None else num_tokens
     weights = (counted / total.double()).to(accumulator_dtype(hidden))
+    coef = -weights if grad_scale is None else -weights * grad_scale
 
     def policy(begin: int, end: int, stats: RowStats) -> tuple[torch.Tensor, None]:
-        return -weights[begin:end], None
+        return coef[begin:end], None
 
     head = Head(hidden, weight, bias, labels, temperature, softcap or None)
     stats, grads = head_fused(head, policy, Needs(*needs), whole_samples=False)
     loss = -(stats.logprobs.double() * weights).sum().to(weights.dtype)
-    return loss, stats.logprobs, *(hidden.new_empty(0) if g is None else g for g in grads)
+    return loss, stats.logprobs, *op_grads(grads, hidden)
 
 
 def _fake(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> tuple[torch.Tensor, ...]:
     dtype = accumulator_dtype(hidden)
-    grads = (
-        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
-        for need, t in zip(rest[-1], (hidden, weight, bias), strict=True)
-    )
+    grads = fake_grads(hidden, weight, bias, rest[-1])
     return hidden.new_empty((), dtype=dtype), hidden.new_empty(hidden.shape[0], dtype=dtype), *grads
 
 
 _op = define_op(
-    "token_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor? num_tokens, float temperature, "
-    "float softcap, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "token_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor? num_tokens, Tensor? grad_scale, "
+    "float temperature, float softcap, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _fwd,
     _fake,
 )
@@ -62,17 +61,20 @@ _op = define_op(
 
 class _TokenCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> Any:
-        loss, logprobs, *grads = _op(hidden, weight, bias, *rest)
-        ctx.save_for_backward(*grads)
-        ctx.needs = rest[-1]
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, needs: list[bool], *rest: Any
+    ) -> Any:
+        loss, logprobs, *grads = _op(hidden, weight, bias, *rest, needs)
+        ctx.save_for_backward(*grads, rest[2])  # grad_scale
+        ctx.needs = needs
         ctx.mark_non_differentiable(logprobs)
         return loss, logprobs
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
-        pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
-        return *(scaled(g, dloss) if need else None for need, g in pairs), None, None, None, None, None
+        refuse_second_derivative()
+        *grads, grad_scale = ctx.saved_tensors
+        return *scaled_grads(ctx.needs, grads, dloss, grad_scale), *[None] * 6
 
 
 def token_cross_entropy(
@@ -84,12 +86,14 @@ def token_cross_entropy(
     temperature: float = 1.0,
     softcap: float | None = None,
     num_tokens: torch.Tensor | float | None = None,
+    grad_scale: torch.Tensor | float | None = None,
 ) -> TokenCrossEntropy:
     """-sum_r log p(labels_r) / num_tokens from hidden states, with its gradients in three matrix products.
 
     Args:
         hidden, weight, labels, bias, temperature, softcap: as in `token_logprobs`; rows labelled -100 do not count.
         num_tokens: the denominator, over all micro-batches and ranks; default is the number of counted rows here.
+        grad_scale: the factor of an fp16 loss scaler, as in `vrgrpo_loss`.
 
     Returns:
         TokenCrossEntropy(loss [], logprobs [R] detached). An empty batch gives a graph-connected zero.
@@ -103,7 +107,8 @@ def token_cross_entropy(
     Source: maximum likelihood; docs/numerics.md.
     """
     check_head(hidden, weight, labels, bias, temperature, softcap)
-    total = normaliser("num_tokens", num_tokens, None, hidden)
+    total = number_tensor("num_tokens", num_tokens, None, hidden)
     needs = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (hidden, weight, bias)]
-    rest = (labels.long().contiguous(), total, float(temperature), softcap or 0.0, needs)
-    return TokenCrossEntropy(*_TokenCrossEntropy.apply(hidden.contiguous(), weight.contiguous(), bias, *rest))
+    grad_scale = check_grad_scale(grad_scale, hidden)
+    rest = (labels.long().contiguous(), total, grad_scale, float(temperature), softcap or 0.0)
+    return TokenCrossEntropy(*_TokenCrossEntropy.apply(row_major(hidden), row_major(weight), bias, needs, *rest))

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from himakernels.library import define_op
-from himakernels.lm_head.arguments import check_head, check_label_values, check_logits
+from himakernels.library import define_op, refuse_second_derivative
+from himakernels.lm_head.arguments import check_head, check_label_values, check_logits, row_major
 from himakernels.lm_head.cpu import accumulator_dtype
-from himakernels.lm_head.head import head_backward, head_stats, route
+from himakernels.lm_head.head import fake_grads, head_backward, head_stats, op_grads, route
 from himakernels.lm_head.types import Head, Needs, RowStats
 
 Optional = torch.Tensor | None
@@ -22,10 +22,6 @@ class TokenLogprobs(NamedTuple):
 
 def _stats_like(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(rows.new_empty(rows.shape[0], dtype=accumulator_dtype(rows)) for _ in range(3))
-
-
-def _or_empty(grad: Optional, like: torch.Tensor) -> torch.Tensor:
-    return like.new_empty(0) if grad is None else grad
 
 
 def _fwd(
@@ -43,7 +39,7 @@ def _fwd_fake(
 
 def _bwd(
     dlogprobs: torch.Tensor,
-    dentropy: torch.Tensor,
+    dentropy: Optional,
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: Optional,
@@ -57,25 +53,20 @@ def _bwd(
 ) -> tuple[torch.Tensor, ...]:
     head = Head(hidden, weight, bias, labels, temperature, softcap or None)
     grads = head_backward(head, RowStats(logprobs, lse, entropy), dlogprobs, dentropy, Needs(*needs))
-    return tuple(_or_empty(g, hidden) for g in grads)
+    return op_grads(grads, hidden)
 
 
 def _bwd_fake(
-    dlogprobs: torch.Tensor, dentropy: torch.Tensor, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any
+    dlogprobs: torch.Tensor, dentropy: Optional, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *rest: Any
 ) -> tuple[torch.Tensor, ...]:
-    needs = rest[-1]
-    owners = (hidden, weight, bias)
-    return tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
-        for need, t in zip(needs, owners, strict=True)
-    )
+    return fake_grads(hidden, weight, bias, rest[-1])
 
 
 _HEAD = "Tensor hidden, Tensor weight, Tensor? bias, Tensor labels"
 _ROWS = "Tensor logprobs, Tensor lse, Tensor entropy, float temperature, float softcap"
 _op = define_op(f"token_logprobs({_HEAD}, float temperature, float softcap) -> (Tensor, Tensor, Tensor)", _fwd, _fwd_fake)
 _op_bwd = define_op(
-    f"token_logprobs_bwd(Tensor dlogprobs, Tensor dentropy, {_HEAD}, {_ROWS}, bool[] needs) -> (Tensor, Tensor, Tensor)",
+    f"token_logprobs_bwd(Tensor dlogprobs, Tensor? dentropy, {_HEAD}, {_ROWS}, bool[] needs) -> (Tensor, Tensor, Tensor)",
     _bwd,
     _bwd_fake,
 )
@@ -94,7 +85,7 @@ def _logits_fwd_fake(
 
 def _logits_bwd(
     dlogprobs: torch.Tensor,
-    dentropy: torch.Tensor,
+    dentropy: Optional,
     logits: torch.Tensor,
     labels: torch.Tensor,
     logprobs: torch.Tensor,
@@ -109,7 +100,7 @@ def _logits_bwd(
     return dlogits
 
 
-def _logits_bwd_fake(dlogprobs: torch.Tensor, dentropy: torch.Tensor, logits: torch.Tensor, *rest: Any) -> torch.Tensor:
+def _logits_bwd_fake(dlogprobs: torch.Tensor, dentropy: Optional, logits: torch.Tensor, *rest: Any) -> torch.Tensor:
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 
 
@@ -119,10 +110,23 @@ _op_logits = define_op(
     _logits_fwd_fake,
 )
 _op_logits_bwd = define_op(
-    f"token_logprobs_from_logits_bwd(Tensor dlogprobs, Tensor dentropy, Tensor logits, Tensor labels, {_ROWS}) -> Tensor",
+    f"token_logprobs_from_logits_bwd(Tensor dlogprobs, Tensor? dentropy, Tensor logits, Tensor labels, {_ROWS}) -> Tensor",
     _logits_bwd,
     _logits_bwd_fake,
 )
+
+
+def _outputs(ctx: Any, logprobs: torch.Tensor, entropy: torch.Tensor, return_entropy: bool) -> Any:
+    """What a forward returns: an output that nobody asked for, or nobody used, has no gradient to compute."""
+    ctx.set_materialize_grads(False)
+    return (logprobs, entropy) if return_entropy else logprobs
+
+
+def _upstream(ctx: Any, dlogprobs: Optional, dentropy: Optional) -> tuple[torch.Tensor, Optional]:
+    refuse_second_derivative()
+    if dlogprobs is None:
+        dlogprobs = torch.zeros_like(ctx.saved_tensors[-1])
+    return dlogprobs.contiguous(), None if dentropy is None else dentropy.contiguous()
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -135,31 +139,34 @@ class _TokenLogprobs(torch.autograd.Function):
         labels: torch.Tensor,
         temperature: float,
         softcap: float,
+        return_entropy: bool,
     ) -> Any:
         logprobs, lse, entropy = _op(hidden, weight, bias, labels, temperature, softcap)
         ctx.save_for_backward(hidden, weight, bias, labels, logprobs, lse, entropy)
         ctx.transform = (temperature, softcap)
-        return logprobs, entropy
+        return _outputs(ctx, logprobs, entropy, return_entropy)
 
     @staticmethod
-    def backward(ctx: Any, dlogprobs: torch.Tensor, dentropy: torch.Tensor) -> Any:
+    def backward(ctx: Any, dlogprobs: Optional, dentropy: Optional = None) -> Any:
         needs = list(ctx.needs_input_grad[:3])
-        grads = _op_bwd(dlogprobs.contiguous(), dentropy.contiguous(), *ctx.saved_tensors, *ctx.transform, needs)
-        return *(g if need else None for g, need in zip(grads, needs, strict=True)), None, None, None
+        grads = _op_bwd(*_upstream(ctx, dlogprobs, dentropy), *ctx.saved_tensors, *ctx.transform, needs)
+        return *(g if need else None for g, need in zip(grads, needs, strict=True)), None, None, None, None
 
 
 class _LogitsLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float) -> Any:
+    def forward(
+        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float, softcap: float, return_entropy: bool
+    ) -> Any:
         logprobs, lse, entropy = _op_logits(logits, labels, temperature, softcap)
         ctx.save_for_backward(logits, labels, logprobs, lse, entropy)
         ctx.transform = (temperature, softcap)
-        return logprobs, entropy
+        return _outputs(ctx, logprobs, entropy, return_entropy)
 
     @staticmethod
-    def backward(ctx: Any, dlogprobs: torch.Tensor, dentropy: torch.Tensor) -> Any:
-        dlogits = _op_logits_bwd(dlogprobs.contiguous(), dentropy.contiguous(), *ctx.saved_tensors, *ctx.transform)
-        return dlogits, None, None, None
+    def backward(ctx: Any, dlogprobs: Optional, dentropy: Optional = None) -> Any:
+        dlogits = _op_logits_bwd(*_upstream(ctx, dlogprobs, dentropy), *ctx.saved_tensors, *ctx.transform)
+        return dlogits, None, None, None, None
 
 
 def token_logprobs(
@@ -179,7 +186,8 @@ def token_logprobs(
 
     Args:
         hidden: [R, H] fp32, bf16, fp16 (or fp64 on the CPU); differentiable.
-        weight: [V, H] of the same dtype; differentiable.
+        weight: [V, H] of the same dtype; differentiable. Rows of both may be any distance apart; if H is not the contiguous
+            dimension, the matrix is copied.
         labels: [R] int64 or int32, already shifted: row r predicts labels[r]. -100 marks a row to ignore (0 is returned).
         bias: [V] of the same dtype; differentiable.
         temperature: divides the (capped) logits.
@@ -200,10 +208,9 @@ def token_logprobs(
     Source: the definition of the softmax; docs/numerics.md for the form it is computed in.
     """
     check_head(hidden, weight, labels, bias, temperature, softcap)
-    logprobs, entropy = _TokenLogprobs.apply(
-        hidden.contiguous(), weight.contiguous(), bias, labels.long().contiguous(), float(temperature), softcap or 0.0
-    )
-    return TokenLogprobs(logprobs, entropy if return_entropy else None)
+    rest = (labels.long().contiguous(), float(temperature), softcap or 0.0, return_entropy)
+    out = _TokenLogprobs.apply(row_major(hidden), row_major(weight), bias, *rest)
+    return TokenLogprobs(*out) if return_entropy else TokenLogprobs(out, None)
 
 
 def token_logprobs_from_logits(
@@ -220,5 +227,5 @@ def token_logprobs_from_logits(
     `token_logprobs`.
     """
     check_logits(logits, labels, temperature, softcap)
-    logprobs, entropy = _LogitsLogprobs.apply(logits, labels.long().contiguous(), float(temperature), softcap or 0.0)
-    return TokenLogprobs(logprobs, entropy if return_entropy else None)
+    out = _LogitsLogprobs.apply(logits, labels.long().contiguous(), float(temperature), softcap or 0.0, return_entropy)
+    return TokenLogprobs(*out) if return_entropy else TokenLogprobs(out, None)

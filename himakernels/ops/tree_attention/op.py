@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from himakernels.backend import use_triton
 from himakernels.checks import (
@@ -15,7 +14,7 @@ from himakernels.checks import (
     check_shape,
     check_subtree_end,
 )
-from himakernels.library import define_op
+from himakernels.library import define_op, refuse_second_derivative
 from himakernels.ops.tree_attention import cpu
 
 Optional = torch.Tensor | None
@@ -121,8 +120,8 @@ class _TreeAttention(torch.autograd.Function):
         return out  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dout: torch.Tensor) -> Any:
+        refuse_second_derivative()
         needs = list(ctx.needs_input_grad[:4])
         grads = _op_bwd(dout.contiguous(), *ctx.saved_tensors, *ctx.numbers, needs)
         return *(grad if need else None for grad, need in zip(grads, needs, strict=True)), None, None, None, None, None

@@ -1,6 +1,6 @@
 """From what the caller has (samples, agents, normalisers) to the [R] vectors of the loss: no host synchronisation.
 
-An id out of range is an error on the CPU; on GPU its rows get the weight NaN, and so does the loss.
+An id out of range is an error on the CPU; on GPU every row of the call gets the weight NaN, and so does the loss.
 """
 
 from typing import NamedTuple
@@ -77,15 +77,19 @@ def make_batch(
     norm_tokens = by_count[0] if num_tokens is None else num_tokens.double().expand(num_agents)
     norm_samples = by_count[1] if num_samples is None else num_samples.double().expand(num_agents)
 
-    # Per-sample weights; the last entries of both tables stand for ids that are out of range.
-    nan = torch.full((1,), torch.nan, dtype=torch.float64, device=device)
-    entropy_weight = torch.cat([1 / norm_tokens, nan])[agent]
-    weight = torch.cat([1 / norm_samples, nan])[agent] if o.loss_type in _PER_SAMPLE else entropy_weight
+    # Per-sample weights; the last entries of the tables stand for ids that are out of range, and for rows that do not count.
+    zero = torch.zeros(1, dtype=torch.float64, device=device)
+    entropy_weight = torch.cat([1 / norm_tokens, zero])[agent]
+    weight = torch.cat([1 / norm_samples, zero])[agent] if o.loss_type in _PER_SAMPLE else entropy_weight
     if o.loss_type in ("grpo", "sapo"):
         weight = weight / tokens[:size].clamp(min=1)
     if o.max_completion_length is not None:
         weight = weight / o.max_completion_length
-    weight, entropy_weight = (torch.cat([w, torch.zeros_like(nan)])[sample] for w in (weight, entropy_weight))
+    # One bad id makes the counts of the others wrong, and a sample without rows has no weight to show it in: all are NaN.
+    broken = bad_row.any() | bad_agent.any()
+    weight, entropy_weight = (
+        torch.cat([w, zero])[sample].masked_fill(broken, torch.nan).to(dtype) for w in (weight, entropy_weight)
+    )
     adv = advantages if by_token else torch.cat([advantages, advantages.new_zeros(1)])[sample]
     order = offsets = None
     if o.needs_whole_samples and use_triton(adv.to(dtype)):
@@ -94,8 +98,8 @@ def make_batch(
         offsets = torch.searchsorted(by_sample.values, torch.arange(size + 2, device=device))
     rows = Rows(
         advantages=adv.to(dtype).contiguous(),
-        weight=weight.masked_fill(bad_row, torch.nan).to(dtype),
-        entropy_weight=entropy_weight.masked_fill(bad_row, torch.nan).to(dtype),
+        weight=weight,
+        entropy_weight=entropy_weight,
         old_logprobs=None if old_logprobs is None else old_logprobs.to(dtype).contiguous(),
         ref_logprobs=None if ref_logprobs is None else ref_logprobs.to(dtype).contiguous(),
         rollout_logprobs=None if rollout_logprobs is None else rollout_logprobs.to(dtype).contiguous(),

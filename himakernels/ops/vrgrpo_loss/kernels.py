@@ -119,6 +119,7 @@ def policy_logits_fwd_kernel(
     old_ptr,
     ref_ptr,
     rollout_ptr,
+    grad_scale_ptr,
     logprobs_ptr,
     lse_ptr,
     entropy_ptr,
@@ -145,6 +146,7 @@ def policy_logits_fwd_kernel(
     KL_RATIO: tl.constexpr,
     IMPORTANCE: tl.constexpr,
     HAS_OLD: tl.constexpr,
+    HAS_GRAD_SCALE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_ENTROPY: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -214,6 +216,10 @@ def policy_logits_fwd_kernel(
     tl.store(ratio_ptr + row, ratio)
     dx_row = dx_ptr + row * stride_dxr
     if (coef != 0.0) | (coef_entropy != 0.0):
+        if HAS_GRAD_SCALE:
+            grad_scale = tl.load(grad_scale_ptr)
+            coef *= grad_scale
+            coef_entropy *= grad_scale
         row_grad(
             x_ptr + row * stride_xr,
             dx_row,
@@ -244,8 +250,12 @@ def policy_logits_fwd(
     *,
     temperature: float,
     softcap: float | None,
+    grad_scale: torch.Tensor | None = None,
 ) -> tuple[RowStats, RowTerms]:
-    """Statistics and loss of every row, and dlogits [R, V] (may be `logits`); for options that stay within a row."""
+    """Statistics and loss of every row, and dlogits [R, V] (may be `logits`); for options that stay within a row.
+
+    dlogits, and nothing else, is multiplied by `grad_scale` [] fp32.
+    """
     assert not o.needs_whole_samples
     R, V = logits.shape
     stats = RowStats(*(torch.empty(R, dtype=torch.float32, device=logits.device) for _ in range(3)))
@@ -264,6 +274,7 @@ def policy_logits_fwd(
             rows.old_logprobs,
             rows.ref_logprobs,
             rows.rollout_logprobs,
+            grad_scale,
             *stats,
             loss,
             coef,
@@ -278,8 +289,8 @@ def policy_logits_fwd(
             float(o.clip_high),
             inf if o.delta is None else float(o.delta),
             float(o.kl_coef),
-            0.0 if o.importance_min is None else float(o.importance_min),
-            inf if o.importance_max is None else float(o.importance_max),
+            float(o.importance_min),
+            float(o.importance_max),
             float(o.sapo_temperature_pos),
             float(o.sapo_temperature_neg),
             float(o.entropy_coef),
@@ -288,6 +299,7 @@ def policy_logits_fwd(
             KL_RATIO=bool(o.kl_ratio_correction),
             IMPORTANCE=o.importance or "",
             HAS_OLD=rows.old_logprobs is not None,
+            HAS_GRAD_SCALE=grad_scale is not None,
             HAS_SOFTCAP=softcap is not None,
             HAS_ENTROPY=o.entropy_coef != 0,
             BLOCK_V=config.block_v,

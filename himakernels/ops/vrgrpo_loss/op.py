@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 
 from himakernels.backend import use_triton
-from himakernels.library import bump_version, define_op
+from himakernels.library import bump_version, define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_label_values
 from himakernels.lm_head.cpu import accumulator_dtype
-from himakernels.lm_head.head import head_fused, route
-from himakernels.lm_head.scale import scaled
+from himakernels.lm_head.head import fake_grads, head_fused, op_grads, route
+from himakernels.lm_head.scale import scaled_grads
 from himakernels.lm_head.types import Head, Needs, RowStats
 from himakernels.ops.vrgrpo_loss.batch import Batch, make_batch
 from himakernels.ops.vrgrpo_loss.metrics import PolicyMetrics, policy_metrics
@@ -32,6 +32,7 @@ class Inputs(NamedTuple):
     rollout_logprobs: Optional
     num_samples: Optional
     num_tokens: Optional
+    grad_scale: Optional
     num_agents: int
     by_token: bool
     choices: list[str]
@@ -42,16 +43,16 @@ class Inputs(NamedTuple):
 
 _INPUTS = (
     "Tensor labels, Tensor sample_id, Tensor advantages, Tensor? keep, Tensor? agent_id, Tensor? old_logprobs, "
-    "Tensor? ref_logprobs, Tensor? rollout_logprobs, Tensor? num_samples, Tensor? num_tokens, int num_agents, "
-    "bool by_token, str[] choices, float[] numbers, float temperature, float softcap"
+    "Tensor? ref_logprobs, Tensor? rollout_logprobs, Tensor? num_samples, Tensor? num_tokens, Tensor? grad_scale, "
+    "int num_agents, bool by_token, str[] choices, float[] numbers, float temperature, float softcap"
 )
 
 
 class _Policy:
     """The loss as the head's loop calls it: rows and their statistics in, coefficients out; keeps what it saw."""
 
-    def __init__(self, o: PolicyOptions, rows: Rows) -> None:
-        self.o, self.rows = o, rows
+    def __init__(self, o: PolicyOptions, rows: Rows, grad_scale: Optional) -> None:
+        self.o, self.rows, self.grad_scale = o, rows, grad_scale
         self.losses: list[torch.Tensor] = []
         self.active: list[torch.Tensor] = []
 
@@ -60,7 +61,10 @@ class _Policy:
         rows = self.rows if whole else self.rows.slice(begin, end)
         terms = row_terms(self.o, rows, stats.logprobs, stats.entropy)
         self.keep(terms)
-        return terms.coef, terms.coef_entropy if self.o.entropy_coef != 0 else None
+        coef, coef_entropy = terms.coef, terms.coef_entropy if self.o.entropy_coef != 0 else None
+        if self.grad_scale is None:
+            return coef, coef_entropy
+        return coef * self.grad_scale, None if coef_entropy is None else coef_entropy * self.grad_scale
 
     def keep(self, terms: RowTerms) -> None:
         """Remembers what the loss and the metrics need of these rows."""
@@ -86,10 +90,10 @@ def _finish(o: PolicyOptions, batch: Batch, policy: _Policy, stats: RowStats) ->
 def _linear(hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *args: Any) -> tuple[torch.Tensor, ...]:
     needs, x = Needs(*args[-1]), Inputs(*args[:-1])
     o, batch = _prepare(x, weight.shape[0], accumulator_dtype(hidden))
-    policy = _Policy(o, batch.rows)
+    policy = _Policy(o, batch.rows, x.grad_scale)
     head = Head(hidden, weight, bias, x.labels, x.temperature, x.softcap or None)
     stats, grads = head_fused(head, policy, needs, whole_samples=o.needs_whole_samples)
-    return *_finish(o, batch, policy, stats), *(hidden.new_empty(0) if g is None else g for g in grads)
+    return *_finish(o, batch, policy, stats), *op_grads(grads, hidden)
 
 
 def _outputs_like(rows: torch.Tensor, x: Inputs) -> tuple[torch.Tensor, ...]:
@@ -102,11 +106,7 @@ def _outputs_like(rows: torch.Tensor, x: Inputs) -> tuple[torch.Tensor, ...]:
 
 
 def _linear_fake(hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, *args: Any) -> tuple[torch.Tensor, ...]:
-    grads = (
-        torch.empty_like(t, memory_format=torch.contiguous_format) if need and t is not None else hidden.new_empty(0)
-        for need, t in zip(args[-1], (hidden, weight, bias), strict=True)
-    )
-    return *_outputs_like(hidden, Inputs(*args[:-1])), *grads
+    return *_outputs_like(hidden, Inputs(*args[:-1])), *fake_grads(hidden, weight, bias, args[-1])
 
 
 _linear_op = define_op(
@@ -134,12 +134,19 @@ def _logits_inplace(logits: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...
 def _logits_into(
     logits: torch.Tensor, dlogits: torch.Tensor, x: Inputs, o: PolicyOptions, batch: Batch, need: bool
 ) -> tuple[torch.Tensor, ...]:
-    policy = _Policy(o, batch.rows)
+    policy = _Policy(o, batch.rows, x.grad_scale)
     if need and use_triton(logits) and not o.needs_whole_samples:
         from himakernels.ops.vrgrpo_loss.kernels import policy_logits_fwd
 
         stats, terms = policy_logits_fwd(
-            logits, dlogits, x.labels, batch.rows, o, temperature=x.temperature, softcap=x.softcap or None
+            logits,
+            dlogits,
+            x.labels,
+            batch.rows,
+            o,
+            temperature=x.temperature,
+            softcap=x.softcap or None,
+            grad_scale=x.grad_scale,
         )
         policy.keep(terms)
         return _finish(o, batch, policy, stats)
@@ -178,15 +185,16 @@ class LinearLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: Optional, needs: list[bool], *x: Any) -> Any:
         loss, logprobs, metrics, *grads = _linear_op(hidden, weight, bias, *x, needs)
-        ctx.save_for_backward(*grads)
+        ctx.save_for_backward(*grads, Inputs(*x).grad_scale)
         ctx.needs = needs
         ctx.mark_non_differentiable(logprobs, metrics)
         return loss, logprobs, metrics
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
-        pairs = zip(ctx.needs, ctx.saved_tensors, strict=True)
-        return *(scaled(g, dloss) if need else None for need, g in pairs), *[None] * (1 + len(Inputs._fields))
+        refuse_second_derivative()
+        *grads, grad_scale = ctx.saved_tensors
+        return *scaled_grads(ctx.needs, grads, dloss, grad_scale), *[None] * (1 + len(Inputs._fields))
 
 
 class LogitsLoss(torch.autograd.Function):
@@ -199,10 +207,12 @@ class LogitsLoss(torch.autograd.Function):
             dlogits = logits
         else:
             loss, logprobs, metrics, dlogits = _logits_op(logits, *x, need)
-        ctx.save_for_backward(dlogits)
+        ctx.save_for_backward(dlogits, Inputs(*x).grad_scale)
         ctx.mark_non_differentiable(logprobs, metrics)
         return loss, logprobs, metrics
 
     @staticmethod
     def backward(ctx: Any, dloss: torch.Tensor, *unused: torch.Tensor) -> Any:
-        return scaled(ctx.saved_tensors[0], dloss), *[None] * (2 + len(Inputs._fields))
+        refuse_second_derivative()
+        dlogits, grad_scale = ctx.saved_tensors
+        return *scaled_grads([True], [dlogits], dloss, grad_scale), *[None] * (2 + len(Inputs._fields))

@@ -1,19 +1,33 @@
 """The options of the policy loss: one frozen record, checked in one place."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from himakernels.checks import check_choice, check_finite, check_non_negative, check_positive
+from himakernels.checks import check_choice, check_finite, check_non_negative, check_number, check_positive
 
 PPO_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 LOSS_TYPES = (*PPO_LOSS_TYPES, "cispo", "sapo", "vespo")
 RATIO_LEVELS = ("token", "sequence")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 IMPORTANCE = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+# The options that only some loss types have.
+_OWNERS: dict[str, tuple[str, ...]] = {
+    "clip_low": PPO_LOSS_TYPES,
+    "clip_high": (*PPO_LOSS_TYPES, "cispo"),
+    "delta": PPO_LOSS_TYPES,
+    "max_completion_length": ("dr_grpo",),
+    **dict.fromkeys(("sapo_temperature_pos", "sapo_temperature_neg"), ("sapo",)),
+    **dict.fromkeys(("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"), ("vespo",)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
-    """What a token's loss is, given its log-probabilities and its advantage. `vrgrpo_loss` documents each field."""
+    """What a token's loss is, given its log-probabilities and its advantage. `vrgrpo_loss` documents each field.
+
+    Complete: an option that the loss type does not have holds a value that nobody reads. `of` is strict about those.
+    """
 
     loss_type: str = "grpo"
     ratio_level: str = "token"
@@ -24,8 +38,8 @@ class PolicyOptions:
     kl_estimator: str = "k3"
     kl_ratio_correction: bool = False
     importance: str | None = None
-    importance_min: float | None = None
-    importance_max: float | None = 3.0
+    importance_min: float = 0.0
+    importance_max: float = 3.0
     entropy_coef: float = 0.0
     max_completion_length: int | None = None
     sapo_temperature_pos: float = 1.0
@@ -46,31 +60,60 @@ class PolicyOptions:
             check_positive(name, getattr(self, name))
         for name in ("kl_coef", "entropy_coef", "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"):
             check_finite(name, getattr(self, name))
-        low, high = self.importance_min, self.importance_max
-        if low is not None:
-            check_non_negative("importance_min", low)
-        if high is not None:
-            check_positive("importance_max", high)
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"importance_min: expected a number <= importance_max={high!r}, got {low!r}")
+        check_non_negative("importance_min", self.importance_min)
+        check_number("importance_max", self.importance_max)  # infinity: no bound
+        if self.importance_max <= 0:
+            raise ValueError(f"importance_max: expected a number > 0, got {self.importance_max!r}")
+        if self.importance_min > self.importance_max:
+            raise ValueError(
+                f"importance_min: expected a number <= importance_max={self.importance_max!r}, got {self.importance_min!r}"
+            )
         if self.delta is not None:
             check_positive("delta", self.delta)
-            if self.loss_type not in PPO_LOSS_TYPES:
-                raise NotImplementedError(
-                    f"delta: expected None with loss_type={self.loss_type!r} (two-sided clipping belongs to "
-                    f"{', '.join(PPO_LOSS_TYPES)}), got {self.delta!r}"
-                )
         if self.loss_type == "vespo" and self.ratio_level == "sequence":
             raise NotImplementedError(
                 "ratio_level: expected 'token' with loss_type='vespo' (its weight is the sequence's already), got 'sequence'"
             )
-        if (self.max_completion_length is not None) != (self.loss_type == "dr_grpo"):
-            want = "a length" if self.loss_type == "dr_grpo" else "None"
-            raise ValueError(
-                f"max_completion_length: expected {want} with loss_type={self.loss_type!r}, got {self.max_completion_length!r}"
-            )
         if self.max_completion_length is not None:
             check_positive("max_completion_length", self.max_completion_length)
+        elif self.loss_type == "dr_grpo":
+            raise ValueError("max_completion_length: expected a length with loss_type='dr_grpo', got None")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "PolicyOptions":
+        """The options that a caller asks for; None is "not given", and takes the default above (clip_high: clip_low's value).
+
+        Raises NotImplementedError for an option that the loss type does not have, ValueError for one that another option
+        leaves without effect.
+        """
+        values = {name: value for name, value in given.items() if value is not None}
+        loss_type = values.get("loss_type", cls.loss_type)
+        check_choice("loss_type", loss_type, LOSS_TYPES)
+        for name, owners in _OWNERS.items():
+            if name in values and loss_type not in owners:
+                raise NotImplementedError(
+                    f"{name}: expected None with loss_type={loss_type!r} (it belongs to {', '.join(owners)}), "
+                    f"got {values[name]!r}"
+                )
+        for name in ("importance_min", "importance_max"):
+            if name in values and "importance" not in values:
+                raise ValueError(f"{name}: expected None without importance, got {values[name]!r}")
+        if values.get("kl_ratio_correction") and values.get("kl_coef", cls.kl_coef) == 0:
+            raise ValueError("kl_ratio_correction: expected False with kl_coef=0, got True")
+        if "clip_high" not in values and loss_type == "cispo":
+            raise ValueError("clip_high: expected the cap itself with loss_type='cispo' (TRL: epsilon_high), got None")
+        if "clip_high" not in values and "clip_low" in values:
+            values["clip_high"] = values["clip_low"]
+        return cls(**values)
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `vrgrpo_loss` that stand for these options: those that mean something beside the others."""
+        unused = {name for name, owners in _OWNERS.items() if self.loss_type not in owners}
+        if self.importance is None:
+            unused |= {"importance_min", "importance_max"}
+        if self.kl_coef == 0:
+            unused |= {"kl_estimator", "kl_ratio_correction"}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
     def needs_whole_samples(self) -> bool:
@@ -80,22 +123,20 @@ class PolicyOptions:
 
     def flat(self) -> tuple[list[str], list[float]]:
         """(choices, numbers), as an operator's schema can carry them; None is "" or NaN."""
-        values = [getattr(self, f.name) for f in fields(self)]
-        choices = [v or "" for f, v in zip(fields(self), values, strict=True) if f.name in _CHOICES]
-        numbers = [
-            float("nan") if v is None else float(v) for f, v in zip(fields(self), values, strict=True) if f.name not in _CHOICES
-        ]
-        return choices, numbers
+        choices = [getattr(self, name) or "" for name in OPTION_NAMES if name in _CHOICES]
+        values = [getattr(self, name) for name in OPTION_NAMES if name not in _CHOICES]
+        return choices, [float("nan") if v is None else float(v) for v in values]
 
     @staticmethod
     def from_flat(choices: list[str], numbers: list[float]) -> "PolicyOptions":
         """The options that `flat` was called on."""
         c, n = iter(choices), iter(numbers)
         values: dict[str, str | float | None] = {}
-        for f in fields(PolicyOptions):
-            number = 0.0 if f.name in _CHOICES else next(n)
-            values[f.name] = (next(c) or None) if f.name in _CHOICES else (None if number != number else number)
+        for name in OPTION_NAMES:
+            number = 0.0 if name in _CHOICES else next(n)
+            values[name] = (next(c) or None) if name in _CHOICES else (None if number != number else number)
         return PolicyOptions(**values)  # type: ignore[arg-type]
 
 
 _CHOICES = ("loss_type", "ratio_level", "kl_estimator", "importance")
+OPTION_NAMES = tuple(f.name for f in fields(PolicyOptions))

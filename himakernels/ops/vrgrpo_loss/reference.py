@@ -39,8 +39,7 @@ def _importance(diff: torch.Tensor, o: PolicyOptions) -> torch.Tensor:
     diff = torch.nan_to_num(diff, nan=0.0)
     assert o.importance is not None
     ratio = _exp(diff.sum()[None] if o.importance.startswith("sequence") else diff)
-    low = -math.inf if o.importance_min is None else o.importance_min
-    high = math.inf if o.importance_max is None else o.importance_max
+    low, high = o.importance_min, o.importance_max
     if o.importance.endswith("truncate"):
         return ratio.clamp(low, high)
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)

@@ -96,8 +96,7 @@ def importance_weights(o: PolicyOptions, rows: Rows, logprobs: torch.Tensor) -> 
     if o.importance.startswith("sequence"):
         diff = rows.samples.sum(diff)[rows.samples.sample_id].to(logprobs.dtype)
     ratio = exp_saturating(diff)
-    low = 0.0 if o.importance_min is None else o.importance_min
-    high = float("inf") if o.importance_max is None else o.importance_max
+    low, high = o.importance_min, o.importance_max
     if o.importance.endswith("truncate"):
         return ratio.clamp(low, high)
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
