@@ -191,7 +191,9 @@ class _Step:
         """The forward of one layer: its base layer, and for each token its adapter's part."""
         used = {name for name in self.names if name is not None and name in _holders(layer)}
 
-        def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        def forward(x: torch.Tensor, *args: Any, adapter_names: Any = None, **kwargs: Any) -> torch.Tensor:
+            if adapter_names is not None:
+                raise ValueError(f"{path}: expected no adapter_names inside packed_adapters, got {adapter_names!r}")
             base: torch.Tensor = layer.base_layer(x, *args, **kwargs)
             if not used:
                 return base
@@ -273,7 +275,7 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
         del vars(model)[_ACTIVE]
 
 
-def train_adapters(model: PeftModel, names: Sequence[str]) -> dict[str, list[torch.nn.Parameter]]:
+def train_adapters(model: PeftModel, names: Names) -> dict[str, list[torch.nn.Parameter]]:
     """Makes the adapters in `names` trainable and every other parameter of the model frozen; the parameters of each.
 
     PEFT trains the active adapter only, and changes that whenever one is added, loaded or made active: call this after.
@@ -283,7 +285,7 @@ def train_adapters(model: PeftModel, names: Sequence[str]) -> dict[str, list[tor
     """
     model = _check_names(model, names)
     model.requires_grad_(False)
-    parameters: dict[str, list[torch.nn.Parameter]] = {name: [] for name in names}
+    parameters: dict[str, list[torch.nn.Parameter]] = {name: [] for name in names if name is not None}
     for layer in _lora_layers(model).values():
         for name in parameters.keys() & _holders(layer):
             for part in ("lora_A", "lora_B"):

@@ -216,7 +216,7 @@ def test_undone_on_exit_and_after_errors() -> None:
 
 def test_train_adapters() -> None:
     model = adapted()
-    parameters = train_adapters(model, ["search", "cart"])
+    parameters = train_adapters(model, ["search", None, "cart"])
     trained = {id(p) for ps in parameters.values() for p in ps}
     assert trained == {id(p) for p in model.parameters() if p.requires_grad}
     assert [len(ps) for ps in parameters.values()] == [8, 4]

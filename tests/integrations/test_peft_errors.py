@@ -126,6 +126,15 @@ def test_states_of_the_model() -> None:
     enter(model)
 
 
+def test_two_ways_of_mixing() -> None:
+    model = model_with().eval()
+    with (
+        packed_adapters(model, ["one"], torch.tensor([0, 5], dtype=torch.int32)),
+        pytest.raises(ValueError, match=r"q_proj: expected no adapter_names inside packed_adapters, got \['one'\]"),
+    ):
+        model(input_ids=torch.zeros(1, 5, dtype=torch.int64), adapter_names=["one"])
+
+
 def test_another_base() -> None:
     model = model_with(r=3)
     model.peft_config["one"].base_model_name_or_path = "org/one/"
