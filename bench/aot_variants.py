@@ -10,6 +10,7 @@ import torch
 
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
 from himakernels.ops.group_advantages.kernels import group_advantages_fwd
+from himakernels.ops.grouped_lora import triton_route as grouped_lora_route
 from himakernels.ops.vrgrpo_loss.kernels import policy_logits_fwd, segment_sum_fwd
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
 from himakernels.ops.vrgrpo_loss.rows import Rows, Samples
@@ -72,6 +73,18 @@ def group_advantages(*, columns: int, num_groups: int, separate: bool = False) -
     group_advantages_fwd(rewards, meta(S, dtype=torch.int64), num_groups, weights, **options)
 
 
+def grouped_lora(
+    dtype: torch.dtype, adapters: torch.dtype, ranks: tuple[int, ...] = (16, 32, 8), *, hidden: int = H, out: int = H
+) -> None:
+    T = 8192
+    x, base, segments = meta(T, hidden, dtype=dtype), meta(T, out, dtype=dtype), meta(len(ranks) + 1, dtype=torch.int32)
+    a = [meta(r, hidden, dtype=adapters) for r in ranks]
+    b = [meta(out, r, dtype=adapters) for r in ranks]
+    scaling, needs = [2.0] * len(ranks), [True] * (1 + 2 * len(ranks))
+    _, h = grouped_lora_route.grouped_lora_fwd(x, base, a, b, segments, scaling)
+    grouped_lora_route.grouped_lora_bwd(base, x, h, a, b, segments, scaling, needs)
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "logits_stats bf16": lambda: logits_stats(torch.bfloat16),
     "logits_stats fp32 softcap": lambda: logits_stats(torch.float32, softcap=30.0),
@@ -102,5 +115,10 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "head_bwd bf16 compacted H=2048": lambda: head_bwd(torch.bfloat16, compacted=True, hidden=2048, vocab=151936),
     "head_bwd fp16 compacted ragged": lambda: head_bwd(torch.float16, compacted=True, hidden=900, vocab=50257),
     "head_bwd fp32 compacted": lambda: head_bwd(torch.float32, compacted=True),
+    "grouped_lora bf16": lambda: grouped_lora(torch.bfloat16, torch.bfloat16),
+    "grouped_lora bf16 adapters fp32": lambda: grouped_lora(torch.bfloat16, torch.float32),
+    "grouped_lora bf16 r=8 Qwen2.5-0.5B": lambda: grouped_lora(torch.bfloat16, torch.float32, (8,) * 5, hidden=896, out=4864),
+    "grouped_lora fp16 ragged": lambda: grouped_lora(torch.float16, torch.float16, (3, 100), hidden=900, out=1001),
+    "grouped_lora fp32": lambda: grouped_lora(torch.float32, torch.float32, (64,)),
     "head_rows bf16": lambda: head_rows(torch.bfloat16),
 }

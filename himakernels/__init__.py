@@ -1,6 +1,7 @@
 """himakernels: fused kernels for hierarchical multi-agent GRPO."""
 
 from himakernels.ops.group_advantages import GroupAdvantages, group_advantages, group_advantages_reference
+from himakernels.ops.grouped_lora import grouped_lora, grouped_lora_reference
 from himakernels.ops.select_groups import select_groups, select_groups_reference
 from himakernels.ops.token_cross_entropy import TokenCrossEntropy, token_cross_entropy, token_cross_entropy_reference
 from himakernels.ops.token_logprobs import (
@@ -32,6 +33,8 @@ __all__ = [
     "VRGRPOLoss",
     "group_advantages",
     "group_advantages_reference",
+    "grouped_lora",
+    "grouped_lora_reference",
     "pack",
     "select_groups",
     "select_groups_reference",

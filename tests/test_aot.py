@@ -19,6 +19,7 @@ from bench import aot
 from bench.aot_variants import VARIANTS, meta
 from bench.launches import Launch, record_launches
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
+from himakernels.ops.grouped_lora import triton_route as grouped_lora_route
 
 
 def library_kernels() -> set[str]:
@@ -111,6 +112,24 @@ def test_lengths_and_temperature_add_no_specialisation(softcap: float | None) ->
         assert launch_all(8, 1.0, softcap + 1) == want
         # The check can fail: a flag is a specialisation.
         assert launch_all(8, 1.0, None) != want
+
+
+def lora_launches(tokens: int, scaling: float) -> list[str]:
+    bf16 = torch.bfloat16
+    x, segments = meta(tokens, 512, dtype=bf16), meta(3, dtype=torch.int32)
+    a, b = [meta(r, 512) for r in (16, 8)], [meta(512, r) for r in (16, 8)]
+    with record_launches("sm_90") as launches:
+        _, h = grouped_lora_route.grouped_lora_fwd(x, x, a, b, segments, [scaling, 1.0])
+        grouped_lora_route.grouped_lora_bwd(x, x, h, a, b, segments, [scaling, 1.0], [True] * 5)
+    return [launch.key for launch in launches]
+
+
+def test_tokens_and_scaling_of_lora_add_no_specialisation() -> None:
+    want = lora_launches(1024, 2.0)
+    assert len(want) == len(set(want)) == 6
+    for tokens in (1, 2, 16, 17, 1000, 65_537):
+        for scaling in (0.0, 1.0, 0.3):
+            assert lora_launches(tokens, scaling) == want
 
 
 def test_shared_memory_fits_every_table() -> None:
