@@ -22,7 +22,8 @@ HIMA_INLINE void tile(int64_t k, const float* a, const float* b, float* c, int64
   constexpr int kRowStride = kForm == Form::kChainRows ? kVecs * kWidth : 1;
   constexpr int kStep = kForm == Form::kChainRows ? 1 : kRows;
   typedef Vec Loose __attribute__((aligned(4)));
-  const auto at = [&](int i, int j) { return reinterpret_cast<Loose*>(c + i * ldc + j * kWidth); };
+  // The return type is written out: a deduced one loses the alignment of Loose, and rows of C may start anywhere.
+  const auto at = [&](int i, int j) -> Loose* { return reinterpret_cast<Loose*>(c + i * ldc + j * kWidth); };
   // The tile of C is needed last: ask for it first.
   if (kForm == Form::kRun)
     for (int i = 0; i < kRows; ++i)
