@@ -11,6 +11,8 @@ import torch
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
 from himakernels.ops.group_advantages.kernels import group_advantages_fwd
 from himakernels.ops.grouped_lora import triton_route as grouped_lora_route
+from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
+from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
 from himakernels.ops.vrgrpo_loss.kernels import policy_logits_fwd, segment_sum_fwd
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
 from himakernels.ops.vrgrpo_loss.rows import Rows, Samples
@@ -59,6 +61,15 @@ def policy_logits(
     rows = Rows(row, row, row, row, row if options.kl_coef else None, row if options.importance else None, samples)
     grad_scale = meta() if scaled else None
     policy_logits_fwd(logits, logits, labels, rows, options, temperature=1.0, softcap=softcap, grad_scale=grad_scale)
+
+
+def tree_attention(dtype: torch.dtype, D: int, *, group: int = 4, options: bool = False) -> None:
+    T, Hk = 32_768, 8
+    q, k = meta(T, Hk * group, D, dtype=dtype), meta(T, Hk, D, dtype=dtype)
+    tokens, sinks = meta(T, dtype=torch.int32), meta(Hk * group, dtype=dtype) if options else None
+    numbers = {"scale": D**-0.5, "window": 1_024 if options else None, "softcap": 50.0 if options else None}
+    out, lse, low = tree_attention_fwd(q, k, k, tokens, tokens, sinks, **numbers)
+    tree_attention_bwd(q, q, k, k, out, low, lse, tokens, tokens, sinks, **numbers)
 
 
 def segment_sum() -> None:
@@ -120,5 +131,13 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "grouped_lora bf16 r=8 Qwen2.5-0.5B": lambda: grouped_lora(torch.bfloat16, torch.float32, (8,) * 5, hidden=896, out=4864),
     "grouped_lora fp16 ragged": lambda: grouped_lora(torch.float16, torch.float16, (3, 100), hidden=900, out=1001),
     "grouped_lora fp32": lambda: grouped_lora(torch.float32, torch.float32, (64,)),
+    "tree_attention bf16 D=16": lambda: tree_attention(torch.bfloat16, 16, group=1),
+    "tree_attention bf16 D=64": lambda: tree_attention(torch.bfloat16, 64),
+    "tree_attention bf16 D=64 window softcap sinks": lambda: tree_attention(torch.bfloat16, 64, options=True),
+    "tree_attention bf16 D=128": lambda: tree_attention(torch.bfloat16, 128),
+    "tree_attention fp16 D=128 window softcap sinks": lambda: tree_attention(torch.float16, 128, options=True),
+    "tree_attention bf16 D=256 window softcap sinks": lambda: tree_attention(torch.bfloat16, 256, options=True),
+    "tree_attention fp32 D=64": lambda: tree_attention(torch.float32, 64),
+    "tree_attention fp32 D=128": lambda: tree_attention(torch.float32, 128),
     "head_rows bf16": lambda: head_rows(torch.bfloat16),
 }

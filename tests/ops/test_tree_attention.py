@@ -140,9 +140,8 @@ def test_only_what_is_asked_for(wanted: tuple[int, ...], device: torch.device) -
 def test_a_second_derivative_raises(device: torch.device) -> None:
     x = Inputs(CASES["forest"], torch.float32, device)
     q = x.q.requires_grad_()
-    (dq,) = torch.autograd.grad(tree_attention(q, x.k, x.v, x.subtree_end).square().sum(), q, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        dq.sum().backward()
+    with pytest.raises(RuntimeError, match="create_graph: expected False"):
+        torch.autograd.grad(tree_attention(q, x.k, x.v, x.subtree_end).square().sum(), q, create_graph=True)
 
 
 def test_the_graph_may_be_run_backward_again(device: torch.device) -> None:
@@ -286,11 +285,12 @@ def test_compile(name: str, device: torch.device) -> None:
     assert all(torch.equal(a, b) for a, b in zip(x.run(step), x.run(compiled), strict=True))
 
 
-def test_opcheck(device: torch.device) -> None:
-    x = Inputs(CASES["everything"], torch.float32, device)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opcheck(device: torch.device, dtype: torch.dtype) -> None:
+    x = Inputs(CASES["everything"], dtype, device)
     tree = (x.subtree_end, x.position_ids, x.sinks, 0.3, 9, 4.0)
-    out, lse = op._op(x.q, x.k, x.v, *tree)
+    results = op._op(x.q, x.k, x.v, *tree)
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     torch.library.opcheck(op._op, (x.q, x.k, x.v, *tree), test_utils=checks)
     for needs in ([True] * 4, [False, True, False, True]):
-        torch.library.opcheck(op._op_bwd, (x.dout, x.q, x.k, x.v, out, lse, *tree, needs), test_utils=checks)
+        torch.library.opcheck(op._op_bwd, (x.dout, x.q, x.k, x.v, *results, *tree, needs), test_utils=checks)

@@ -1,0 +1,119 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+"""What the kernels of tree attention share: which blocks meet, which of their pairs see each other, and the scores.
+
+A forest is cut into blocks of neighbours. Of each block of keys two numbers are enough to skip it, or to skip its mask: the
+largest and the smallest subtree_end in it (with a window also the largest depth). A program that owns queries walks over runs
+of blocks of one kind, so that the loops that multiply have no branches inside and are pipelined.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from himakernels.tl_math import LOG2E, tl_tanh
+
+INVISIBLE = tl.constexpr(0)
+MASKED = tl.constexpr(1)
+FULL = tl.constexpr(2)
+
+
+class BlockRanges(NamedTuple):
+    """Of each block [n] int32: where the tree of its first token begins, its subtree_end's extremes, its largest depth."""
+
+    begin: torch.Tensor
+    max_end: torch.Tensor
+    min_end: torch.Tensor
+    max_position: torch.Tensor
+
+
+def block_ranges(subtree_end: torch.Tensor, position_ids: torch.Tensor | None, block: int) -> BlockRanges:
+    """O(T) work and memory, without a host synchronisation. Without position_ids (no window) max_position is not read."""
+    T = subtree_end.shape[0]
+    padding = (0, -T % block)
+    at = torch.arange(T, dtype=torch.int32, device=subtree_end.device)
+    covered = torch.nn.functional.pad(subtree_end.cummax(0).values[:-1], (1, 0))
+    begin = torch.where(covered <= at, at, 0).cummax(0).values[::block].contiguous()
+    max_end = torch.nn.functional.pad(subtree_end, padding).view(-1, block).amax(1)
+    min_end = torch.nn.functional.pad(subtree_end, padding, value=2**31 - 1).view(-1, block).amin(1)
+    if position_ids is None:
+        return BlockRanges(begin, max_end, min_end, max_end)
+    return BlockRanges(begin, max_end, min_end, torch.nn.functional.pad(position_ids, padding).view(-1, block).amax(1))
+
+
+@triton.jit
+def kind_of(
+    block, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window,
+    HAS_WINDOW: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """How the queries [q_begin, q_end) see a block of keys: INVISIBLE to all, MASKED, or FULL: all see all of it."""
+    visible = tl.load(max_end_ptr + block) > q_begin
+    if HAS_WINDOW:
+        visible = visible & (shallowest - tl.load(deepest_ptr + block) < window)
+        kind = visible.to(tl.int32)
+    else:
+        full = visible & (tl.load(min_end_ptr + block) >= q_end) & ((block + 1) * BLOCK_K <= q_begin + 1)
+        kind = visible.to(tl.int32) + full.to(tl.int32)
+    return kind
+
+
+@triton.jit
+def next_run(
+    first, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window,
+    HAS_WINDOW: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """(kind, last): the blocks of keys [first, last), last <= blocks, are of one kind, and the next one is not."""
+    kind = kind_of(first, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K)
+    last = first + 1
+    more = last < blocks
+    while more:
+        other = kind_of(last, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K)
+        last = tl.where(other == kind, last + 1, last)
+        more = (other == kind) & (last < blocks)
+    return kind, last
+
+
+@triton.jit
+def sees(offs_q, offs_k, end_k, position_q, position_k, window, HAS_WINDOW: tl.constexpr):
+    """The rule, broadcast: k <= q < subtree_end[k], and with a window depth(q) - depth(k) < window."""
+    visible = (offs_k <= offs_q) & (offs_q < end_k)
+    if HAS_WINDOW:
+        visible = visible & (position_q - position_k < window)
+    return visible
+
+
+@triton.jit
+def cap_scores(x, scale, softcap, HAS_SOFTCAP: tl.constexpr):
+    """(scores in units of log 2, the cap's derivative) of products x."""
+    s = x * scale
+    slope = 1.0
+    if HAS_SOFTCAP:
+        t = tl_tanh(s * (1.0 / softcap))
+        s = softcap * t
+        slope = 1.0 - t * t
+    return s * LOG2E, slope
+
+
+@triton.jit
+def probabilities(s, lse):
+    """exp2(s - lse), at most 1: where lse is so large that its rounding is above 1, the difference may be positive."""
+    return tl.exp2(tl.minimum(s - lse, 0.0, propagate_nan=tl.PropagateNan.ALL))
+
+
+@triton.jit
+def product(a, b, UPCAST_DOT: tl.constexpr):
+    """a @ b in fp32; both have one dtype, or, in the interpreter, become fp32."""
+    if UPCAST_DOT:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def narrow(x, like, UPCAST_DOT: tl.constexpr):
+    """fp32 x as an operand beside `like`."""
+    y = x
+    if not UPCAST_DOT:
+        y = x.to(like.dtype)
+    return y

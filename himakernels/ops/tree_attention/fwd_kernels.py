@@ -1,0 +1,170 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+"""The forward of tree attention on Triton: one program owns a block of queries of one head and walks over visible keys.
+
+Fused: scores, cap, mask, softmax, sink, product with the values; scores never leave the registers. Bytes moved: q and out
+once, the visible keys and values once a block of queries (from L2 for the most part). Sums and softmax are fp32; 16-bit
+operands go through tensor cores with the weights rounded to 16 bits, fp32 operands are multiplied in IEEE fp32. No atomics:
+the same bits twice. Rows don't mix; but where block boundaries fall within a row's keys depends on its place in the forest,
+so its last bits do too (the CPU route promises more).
+
+For 16-bit outputs the backward needs what the rounding of `out` lost: the row term of the softmax's gradient,
+sum(dout * out), cancels against terms of its own size. It is stored as a second 16-bit tensor beside out.
+
+Source: FlashAttention-2, arXiv 2307.08691. The blocks have not been tuned on a GPU.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from himakernels.lm_head.gemm_config import upcast_dot
+from himakernels.ops.tree_attention.attention_config import attention_configs
+from himakernels.ops.tree_attention.block_kernels import (
+    FULL,
+    INVISIBLE,
+    block_ranges,
+    cap_scores,
+    narrow,
+    next_run,
+    product,
+    sees,
+)
+from himakernels.tl_math import LOG2E, round_to
+
+_LOWEST = tl.constexpr(-1.0e30)
+
+
+@triton.jit
+def _attend(
+    acc, total, most, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
+    stride_kt, stride_vt, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Blocks of keys [first, last) of one kind."""
+    offs_d = tl.arange(0, BLOCK_D)
+    for block in range(first, last):
+        offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
+        mask_k = (offs_d < HEAD_D)[None, :] & (offs_k < T)[:, None] if WITH_MASK else (offs_d < HEAD_D)[None, :]
+        at = offs_k.to(tl.int64)[:, None]
+        k = tl.load(k_ptr + at * stride_kt + offs_d[None, :], mask=mask_k, other=0.0)
+        v = tl.load(v_ptr + at * stride_vt + offs_d[None, :], mask=mask_k, other=0.0)
+        s, _ = cap_scores(product(q, tl.trans(k), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)
+        if WITH_MASK:
+            end_k = tl.load(end_ptr + offs_k, mask=offs_k < T, other=0)
+            position_k = offs_k
+            if HAS_WINDOW:
+                position_k = tl.load(position_ptr + offs_k, mask=offs_k < T, other=0)
+            visible = sees(
+                offs_q[:, None], offs_k[None, :], end_k[None, :], position_q[:, None], position_k[None, :], window, HAS_WINDOW
+            )
+            s = tl.where(visible, s, float("-inf"))
+        now = tl.maximum(most, tl.max(s, axis=1))
+        keep = tl.exp2(most - now)
+        p = tl.exp2(s - now[:, None])
+        total = total * keep + tl.sum(p, axis=1)
+        acc = acc * keep[:, None] + product(narrow(p, v, UPCAST_DOT), v, UPCAST_DOT)
+        most = now
+    return acc, total, most
+
+
+@triton.jit(do_not_specialize=["T", "window"])
+def tree_attention_fwd_kernel(
+    q_ptr, k_ptr, v_ptr, end_ptr, position_ptr, sinks_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
+    out_ptr, low_ptr, lse_ptr, T, group, scale, window, softcap,
+    stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_ot, stride_oh,
+    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr, HAS_LOW: tl.constexpr,
+    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    # The last queries of a tree see the most: they go first.
+    q_begin = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q
+    head = tl.program_id(1)
+    q_end = tl.minimum(q_begin + BLOCK_Q, T)
+    offs_q = q_begin + tl.arange(0, BLOCK_Q)
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_q = (offs_q < T)[:, None] & (offs_d < HEAD_D)[None, :]
+    q_ptrs = q_ptr + head.to(tl.int64) * stride_qh + offs_q.to(tl.int64)[:, None] * stride_qt + offs_d[None, :]
+    q = tl.load(q_ptrs, mask=mask_q, other=0.0)
+    k_ptr += (head // group).to(tl.int64) * stride_kh
+    v_ptr += (head // group).to(tl.int64) * stride_vh
+    position_q, shallowest = offs_q, 0
+    if HAS_WINDOW:
+        position_q = tl.load(position_ptr + offs_q, mask=offs_q < T, other=2147483647)
+        shallowest = tl.min(position_q, axis=0)
+
+    acc = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
+    if HAS_SINKS:
+        sink = tl.load(sinks_ptr + head).to(tl.float32) * LOG2E
+        most = tl.zeros([BLOCK_Q], tl.float32) + tl.maximum(sink, _LOWEST)
+        total = tl.zeros([BLOCK_Q], tl.float32) + tl.exp2(sink - tl.maximum(sink, _LOWEST))
+    else:
+        most = tl.full([BLOCK_Q], _LOWEST, tl.float32)
+        total = tl.zeros([BLOCK_Q], tl.float32)
+    blocks = tl.cdiv(q_end, BLOCK_K)
+    first = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
+    while first < blocks:
+        kind, last = next_run(
+            first,
+            blocks,
+            q_begin,
+            q_end,
+            shallowest,
+            max_end_ptr,
+            min_end_ptr,
+            deepest_ptr,
+            window,
+            HAS_WINDOW,
+            BLOCK_K,
+        )
+        if kind == FULL:
+            acc, total, most = _attend(
+                acc, total, most, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
+                softcap, stride_kt, stride_vt, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+            )  # fmt: skip
+        elif kind != INVISIBLE:
+            acc, total, most = _attend(
+                acc, total, most, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
+                softcap, stride_kt, stride_vt, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+            )  # fmt: skip
+        first = last
+
+    total = tl.where(offs_q < T, total, 1.0)  # lanes without a query
+    out = acc / total[:, None]
+    at = head.to(tl.int64) * stride_oh + offs_q.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
+    rounded = round_to(out, out_ptr.dtype.element_ty)
+    tl.store(out_ptr + at, rounded, mask=mask_q)
+    if HAS_LOW:
+        tl.store(low_ptr + at, round_to(out - rounded.to(tl.float32), low_ptr.dtype.element_ty), mask=mask_q)
+    tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (most + tl.log2(total)) / LOG2E, mask=offs_q < T)
+
+
+def tree_attention_fwd(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    subtree_end: torch.Tensor,
+    position_ids: torch.Tensor | None,
+    sinks: torch.Tensor | None,
+    *,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included; what out's rounding lost, [T, Hq, D] or empty for fp32."""
+    T, Hq, D = q.shape
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    low = torch.empty_like(out) if q.dtype != torch.float32 else out.new_empty(0)
+    lse = torch.empty(Hq, T, dtype=torch.float32, device=q.device)
+    if out.numel() == 0:
+        return out, lse, low
+    config, _, _ = attention_configs(q)
+    has_window = window is not None
+    ranges = block_ranges(subtree_end, position_ids if has_window else None, config.block_other)
+    tree_attention_fwd_kernel[(triton.cdiv(T, config.block_own), Hq)](
+        q, k, v, subtree_end, position_ids, sinks, *ranges, out, low, lse, T, Hq // k.shape[1], scale, window or 0,
+        softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1), out.stride(0),
+        out.stride(1),
+        HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None, HAS_LOW=low.numel() > 0,
+        UPCAST_DOT=upcast_dot(q), HEAD_D=D, BLOCK_D=triton.next_power_of_2(D), BLOCK_Q=config.block_own,
+        BLOCK_K=config.block_other, num_warps=config.num_warps, num_stages=config.num_stages,
+    )  # fmt: skip
+    return out, lse, low
