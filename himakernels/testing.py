@@ -23,6 +23,8 @@ def assert_gate(
     *,
     dtype: torch.dtype | None = None,
     n: int = 1,
+    roundings: int = 1,
+    scale: float = 0.0,
 ) -> None:
     """Elementwise |actual - truth| <= |eager - truth| + slack: as near to fp64 as same-dtype eager torch, or nearer.
 
@@ -32,9 +34,15 @@ def assert_gate(
         eager: the reference run in the inputs' dtype.
         dtype: the precision in which products are rounded (the inputs' dtype); default is that of `actual`.
         n: the number of terms summed in fp32 into one element.
+        roundings: how many times what becomes one element is rounded to `dtype` on its way: 1 for an operation, which rounds
+            its result; many for a network, which rounds between any two operations, forward and backward.
+        scale: the size of the terms of which elements are differences, where that is more than rms(truth).
 
-    slack = 2 eps(dtype) (|truth| + rms(truth)) + 4 eps(fp32) sqrt(n) rms(truth): an element on which eager happens to be
-    exact may still be off by a rounding of its own, and by a rounding of the sum that it ends.
+    With s = max(rms(truth), scale):
+
+    slack = 2 eps(dtype) sqrt(roundings) (|truth| + s) + 4 eps(fp32) sqrt(n) s: an element on which eager
+    happens to be exact may still be off by roundings of its own, and by those of the sum that it ends. Independent errors
+    add up as the square root of their number.
     """
     assert actual.shape == truth.shape == eager.shape, f"{name}: {actual.shape}, {truth.shape}, {eager.shape}"
     actual64, truth64, eager64 = (t.detach().double().cpu() for t in (actual, truth, eager))
@@ -42,9 +50,9 @@ def assert_gate(
     ok = ~truth64.isnan()
     if not bool(ok.any()):
         return
-    rms = float(truth64[ok].square().mean().sqrt())
+    rms = max(float(truth64[ok].square().mean().sqrt()), scale)
     eps = torch.finfo(dtype or actual.dtype).eps
-    slack = 2 * eps * (truth64.abs() + rms) + 4 * torch.finfo(torch.float32).eps * math.sqrt(n) * rms
+    slack = 2 * eps * math.sqrt(roundings) * (truth64.abs() + rms) + 4 * torch.finfo(torch.float32).eps * math.sqrt(n) * rms
     error = (actual64 - truth64).abs()
     bound = (eager64 - truth64).abs() + slack
     wrong = ok & ~((error <= bound) | (actual64 == truth64))

@@ -1,0 +1,181 @@
+"""Packed forests through Hugging Face decoders: the attention "himakernels", hidden states, and the head for vrgrpo_loss.
+
+Importing this module registers the attention, so that any decoder which uses transformers' AttentionInterface takes it:
+
+    import himakernels.integrations.transformers as hf
+
+    model = AutoModelForCausalLM.from_pretrained(name, attn_implementation=hf.ATTENTION)
+    hidden = hf.hidden_states(model, packed)  # [R, H]
+    out = vrgrpo_loss(hidden, labels=packed.labels, sample_id=packed.sample_id, **hf.output_head(model)._asdict(), ...)
+
+The forest's metadata travels as keyword arguments of the decoder's forward, which every layer hands on to its attention, also
+when gradient checkpointing runs the layer once more.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from himakernels import PackedTree, tree_attention
+from himakernels.checks import check_device, check_range
+from himakernels.integrations.transformers_models import OutputHead, base_of, check_decoder, check_depth, output_head
+
+__all__ = ["ATTENTION", "OutputHead", "hidden_states", "output_head"]
+
+ATTENTION = "himakernels"
+# What decoders hand to their attention beside its own arguments, and what does not change who sees whom.
+_WITHOUT_EFFECT = frozenset({"position_ids", "position_embeddings", "use_cache", "cache_position", "output_hidden_states"})
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,  # [1, Hq, T, D]
+    key: torch.Tensor,  # [1, Hk, T, D]
+    value: torch.Tensor,  # [1, Hk, T, Dv]
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    is_causal: bool | None = None,
+    subtree_end: torch.Tensor | None = None,
+    depth: torch.Tensor | None = None,
+    attended: list[int] | None = None,
+    **others: Any,  # the interface's: a decoder may hand anything on, and what is not known to be harmless is refused
+) -> tuple[torch.Tensor, None]:
+    """The function that AttentionInterface calls in every layer: (out [1, T, Hq, Dv], no weights)."""
+    who = f"attention {ATTENTION!r} in {type(module).__name__}"
+    if subtree_end is None or depth is None or attended is None:
+        raise ValueError(
+            f"{who}: expected the keyword arguments that himakernels.integrations.transformers.hidden_states(model, packed) "
+            "sends along, got none: this is a plain forward (for that, and for generation, call "
+            "model.set_attn_implementation('sdpa') first), or a decoder that does not hand them on to its attention"
+        )
+    if attention_mask is not None:
+        raise ValueError(f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}")
+    if dropout:
+        raise ValueError(f"{who}: expected dropout 0, got {dropout}")
+    given = {name for name, value in others.items() if value is not None and value is not False}
+    unknown = sorted(given - _WITHOUT_EFFECT)
+    if unknown:
+        raise NotImplementedError(f"{who}: expected no arguments beside those of a causal softmax attention, got {unknown}")
+    if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
+        raise NotImplementedError(f"{who}: expected causal attention, got is_causal=False")
+    T = subtree_end.shape[0]
+    if query.shape[0] != 1 or not query.shape[2] == key.shape[2] == T:
+        shapes = f"{list(query.shape)} and {list(key.shape)}"
+        raise NotImplementedError(f"{who}: expected queries and keys of shape [1, heads, {T}, head_dim], got {shapes}")
+    _check_window(who, module, sliding_window)
+    attended.append(getattr(module, "layer_idx", len(attended)))
+    Dv = value.shape[3]
+    if Dv < query.shape[3]:  # latent attention (DeepSeek): values are narrower than keys
+        value = torch.nn.functional.pad(value, (0, query.shape[3] - Dv))
+    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    out = tree_attention(
+        q,
+        k,
+        v,
+        subtree_end,
+        position_ids=depth if sliding_window is not None else None,
+        scale=scaling,
+        window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    return out[None, ..., :Dv].contiguous(), None  # some decoders view it
+
+
+def _check_window(who: str, module: torch.nn.Module, sliding_window: int | None) -> None:
+    """NotImplementedError where a layer's window stands in its mask only, which the attention does not get to see."""
+    config = getattr(module, "config", None)
+    kinds, layer = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
+    if kinds is not None and layer is not None:
+        sliding = kinds[layer] == "sliding_attention"
+    else:
+        sliding = getattr(config, "sliding_window", None) is not None
+    if sliding and sliding_window is None:
+        raise NotImplementedError(f"{who}: expected the window of a sliding layer as an argument (sliding_window=), got None")
+
+
+def _mask(**arguments: Any) -> None:
+    """The function that AttentionMaskInterface calls: the forest's rule needs no mask."""
+
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, _mask)
+
+
+class _Rows(torch.autograd.Function):
+    """hidden [T, H] -> hidden[rows] [R, H]; the gradients of a row that many samples share are summed in fp32, in row order."""
+
+    COLUMNS = 512  # of the fp32 sums at a time: they take T * COLUMNS * 4 bytes
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(rows)
+        ctx.tokens = hidden.shape[0]
+        return hidden[rows]
+
+    @staticmethod
+    def backward(ctx: Any, dout: torch.Tensor) -> Any:
+        (rows,) = ctx.saved_tensors
+        dhidden = dout.new_empty(ctx.tokens, dout.shape[1])
+        wide = torch.promote_types(dout.dtype, torch.float32)
+        for at in range(0, dout.shape[1], _Rows.COLUMNS):
+            part = dout[:, at : at + _Rows.COLUMNS].to(wide)
+            # index_put_ with accumulate sorts on GPU where index_add_ would use atomics.
+            sums = part.new_zeros(ctx.tokens, part.shape[1]).index_put_((rows,), part, accumulate=True)
+            dhidden[:, at : at + _Rows.COLUMNS] = sums
+        return dhidden, None
+
+
+def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
+    """The last hidden states of the rows that predict a trained token, each distinct token of the forest computed once.
+
+    hidden_r = norm(decoder(path from the root to rows[r])), as the model gives it for that sequence alone.
+
+    Args:
+        model: a Hugging Face causal language model with attn_implementation="himakernels", or a PEFT model around one.
+        packed: the forest, on the model's device.
+
+    Returns:
+        [R, H] in the model's dtype, after the final norm, differentiable: what `vrgrpo_loss` and `token_logprobs` take with
+        `output_head(model)`. Logits are never formed.
+
+    Numerics: the gradients of a row that several samples share are summed in fp32. Dropout other than the attention's draws
+    one mask for a shared token, not one for each sample.
+
+    Raises:
+        NotImplementedError: a model that a packed forest can't run through (`check_decoder`); nothing has been computed then,
+            except where only the forward shows that a layer's attention did not go through the interface.
+        ValueError: another attention than "himakernels", attention dropout in training, sequences longer than the model's
+            positions reach, tensors on another device; on the CPU also token ids outside the vocabulary.
+        TypeError: not a Hugging Face model.
+    """
+    decoder = check_decoder(base_of(model), ATTENTION)
+    embedding: Any = decoder.get_input_embeddings().weight  # [V, H]
+    device = embedding.device
+    for name in ("token_ids", "position_ids", "subtree_end", "rows", "leaf"):
+        check_device(f"packed.{name}", getattr(packed, name), device)
+    if device.type == "cpu":
+        check_range("packed.token_ids", packed.token_ids, embedding.shape[0])
+    check_depth(decoder.config, packed.position_ids[packed.leaf] + 1)
+    attended: list[int] = []
+    output = decoder(
+        input_ids=packed.token_ids[None],
+        position_ids=packed.position_ids[None].long(),
+        use_cache=False,
+        subtree_end=packed.subtree_end,
+        depth=packed.position_ids,
+        attended=attended,
+    )
+    layers = decoder.config.num_hidden_layers
+    if len(attended) != layers:
+        raise NotImplementedError(
+            f"model: expected the attention of all {layers} layers to go through transformers' AttentionInterface, got "
+            f"{len(attended)} in model_type {decoder.config.model_type!r}"
+        )
+    hidden: torch.Tensor = _Rows.apply(output.last_hidden_state[0], packed.rows)
+    return hidden

@@ -1,0 +1,166 @@
+"""What is known of Hugging Face models: which decoders a packed forest can't run through, and how logits are formed."""
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+# Attention that depends on depths and on who is whose ancestor, and on nothing else.
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+# config attributes by which heads scale their logits: the families whose logits are head(hidden) times, or divided by, them.
+_LOGITS_TIMES = {
+    "cohere": "logit_scale",
+    "cohere2": "logit_scale",
+    "cohere2_moe": "logit_scale",
+    "hyperclovax": "logits_scaling",
+}
+_LOGITS_OVER = dict.fromkeys(
+    ("granite", "granite_swa", "granitemoe", "granitemoe_swa", "granitemoehybrid", "granitemoeshared", "minicpm3"),
+    "logits_scaling",
+)
+_LOGITS_OTHERWISE = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_logit_soft_cap", "unpadded_vocab_size")
+
+
+def base_of(model: Any) -> PreTrainedModel:
+    """The Hugging Face model: `model` itself, or what a PEFT model wraps (its adapters sit inside the layers)."""
+    if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):
+        prompt = [n for n, c in getattr(model, "peft_config", {}).items() if getattr(c, "is_prompt_learning", False)]
+        if prompt:
+            raise NotImplementedError(f"model: expected adapters inside the layers, got prompt learning in {prompt}")
+        model = model.get_base_model()
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"model: expected a transformers.PreTrainedModel (or a PEFT model), got {type(model).__name__}")
+    return model
+
+
+def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
+    """The decoder of `model`, if every one of its layers is a causal attention that goes through the attention interface.
+
+    Raises:
+        NotImplementedError: recurrent or convolutional state, chunked or sparse attention, cross attention or an
+            encoder-decoder, attention in both directions, multi-modal rotary positions (M-RoPE), attention that does not use
+            the interface. ValueError: another attention than `attention` is set, or attention dropout in training.
+    """
+    decoder: PreTrainedModel = model.get_decoder()
+    config = decoder.config
+    got = f"got model_type {config.model_type!r}"
+    crossed = getattr(config, "add_cross_attention", False) or getattr(config, "cross_attention_layers", None)
+    if model.config.is_encoder_decoder or crossed:
+        raise NotImplementedError(f"model: expected a decoder without cross attention, {got}")
+    kinds = _layer_types(config)
+    other = sorted(set(kinds or ()) - set(_LAYER_TYPES))
+    if other:
+        raise NotImplementedError(f"model: expected layers of types {', '.join(_LAYER_TYPES)}, {got} with {', '.join(other)}")
+    convolutions = [name for name, module in decoder.named_modules() if isinstance(module, torch.nn.Conv1d)]
+    if convolutions or (kinds is None and getattr(decoder, "_is_stateful", False)):
+        where = f" with {convolutions[0]}" if convolutions else ""
+        raise NotImplementedError(f"model: expected a decoder without recurrent or convolutional state, {got}{where}")
+    if not decoder._can_set_attn_implementation():
+        raise NotImplementedError(f"model: expected attention through transformers' AttentionInterface, {got} with its own")
+    if "position_ids" not in inspect.signature(decoder.forward).parameters:
+        raise NotImplementedError(f"model: expected a decoder that takes position_ids, {got}, which counts positions itself")
+    both_ways = not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False)
+    if both_ways or not all(getattr(module, "is_causal", True) for module in decoder.modules()):
+        raise NotImplementedError(f"model: expected causal attention, {got} with attention in both directions")
+    if any("mrope_section" in rope for rope in _ropes(config)):
+        raise NotImplementedError(f"model: expected one position a token, {got} with multi-modal positions (M-RoPE)")
+    if config._attn_implementation != attention:
+        raise ValueError(
+            f"model: expected attn_implementation {attention!r}, got {config._attn_implementation!r}; load the model with "
+            f"it, or call model.set_attn_implementation({attention!r})"
+        )
+    dropout = getattr(config, "attention_dropout", None) or 0.0
+    if model.training and dropout:
+        raise ValueError(f"model: expected attention_dropout 0 in training, {got} with {dropout}")
+    return decoder
+
+
+def check_depth(config: PreTrainedConfig, lengths: torch.Tensor) -> None:
+    """ValueError unless the model's positions reach the longest of `lengths` [N] (tokens from root to leaf), as alone.
+
+    A rotary embedding of type longrope has one set of frequencies for calls whose longest sequence exceeds
+    `original_max_position_embeddings` and another for the rest, so a forest must lie on one side of it.
+    """
+    if lengths.numel() == 0:
+        return
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"packed.position_ids: expected positions below max_position_embeddings = {limit} of model_type "
+            f"{config.model_type!r}, got a sequence of {longest} tokens"
+        )
+    for rope in _ropes(config):
+        if rope.get("rope_type") == "longrope":
+            switch = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", limit)
+            if switch is not None and shortest <= switch < longest:
+                raise ValueError(
+                    f"packed.position_ids: expected sequences all within or all beyond the {switch} tokens where the longrope "
+                    f"of model_type {config.model_type!r} changes its frequencies, got {shortest} to {longest} tokens"
+                )
+
+
+def _layer_types(config: PreTrainedConfig) -> list[str] | None:
+    """The kind of each layer, under the names that families give the list."""
+    for name in ("layer_types", "layers_block_type"):
+        kinds = getattr(config, name, None)
+        if kinds is not None:
+            return ["full_attention" if kind == "attention" else kind for kind in kinds]
+    return None
+
+
+def _ropes(config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """The parameters of the rotary embedding, or of each layer type's."""
+    ropes = getattr(config, "rope_parameters", None) or {}
+    if not isinstance(ropes, dict):
+        return []
+    nested = [rope for rope in ropes.values() if isinstance(rope, dict)]
+    return nested or [ropes]
+
+
+class OutputHead(NamedTuple):
+    """What turns hidden states into logits: softcap tanh((hidden weight^T + bias) / softcap) / temperature.
+
+    `_asdict()` gives the keyword arguments under which `vrgrpo_loss` and `token_logprobs` take them.
+    """
+
+    weight: torch.Tensor  # [V, H], the model's own parameter, tied or not
+    bias: torch.Tensor | None  # [V]
+    softcap: float | None
+    temperature: float  # 1, or the constant by which the family scales its logits; a sampling temperature multiplies it
+
+
+def output_head(model: torch.nn.Module) -> OutputHead:
+    """The LM head of `model`, so that softcap tanh((hidden weight^T + bias) / softcap) / temperature are the model's logits.
+
+    Gemma's `final_logit_softcapping` is the softcap; Cohere's `logit_scale` and Granite's `logits_scaling` are a temperature.
+
+    Raises:
+        NotImplementedError: a head that is more than one linear layer (an adapter on it included), or that scales or masks
+            its logits in a way that is not known here.
+    """
+    base = base_of(model)
+    config = base.config.get_text_config(decoder=True)
+    name = config.model_type
+    head = base.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:
+        got = "none" if head is None else type(head).__name__
+        raise NotImplementedError(f"model: expected an output head of type torch.nn.Linear, model_type {name!r} has {got}")
+    inner = {id(p) for module in (base.base_model, head) for p in module.parameters()}
+    more = [parameter for parameter, value in base.named_parameters() if id(value) not in inner]
+    if base.base_model is base or more:
+        raise NotImplementedError(f"model: expected only a linear head after the decoder, model_type {name!r} has {more}")
+    temperature = 1.0
+    if name in _LOGITS_TIMES:
+        temperature = 1.0 / getattr(config, _LOGITS_TIMES[name])
+    elif name in _LOGITS_OVER:
+        temperature = float(getattr(config, _LOGITS_OVER[name]))
+    else:
+        scaled = {a: getattr(config, a) for a in _LOGITS_OTHERWISE if getattr(config, a, None) not in (None, 1, 1.0)}
+        if scaled:
+            raise NotImplementedError(f"model: expected a known scale of logits, model_type {name!r} has {scaled}")
+    softcap = getattr(config, "final_logit_softcapping", None)
+    if softcap is not None and temperature != 1.0:
+        raise NotImplementedError(f"model: expected a softcap or a scale of logits, model_type {name!r} has both")
+    return OutputHead(head.weight, head.bias, softcap, temperature)

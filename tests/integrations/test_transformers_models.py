@@ -1,0 +1,227 @@
+"""Which models are refused, before any forward, and with what words; what the output head of a family is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from decoder_runs import SIZES, SLIDING_AND_FULL, V, make_model
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+import himakernels.integrations.transformers as hf
+from himakernels import PackedTree, pack
+from himakernels.integrations.transformers_models import check_depth
+
+
+def forest(*sequences: list[int]) -> PackedTree:
+    (packed,) = pack(sequences, trained=[[False] + [True] * (len(s) - 1) for s in sequences], sample_id=range(len(sequences)))
+    return packed
+
+
+FOREST = forest([1, 2, 3, 4], [1, 2, 5])
+
+
+def build(config: str, **changes: Any) -> PreTrainedModel:
+    """A model of the family by the name of its config class; settings it does not know are left out by the config itself."""
+    return AutoModelForCausalLM.from_config(
+        getattr(transformers, config)(**(SIZES | changes)), attn_implementation=hf.ATTENTION
+    )
+
+
+def no_forward(model: PreTrainedModel) -> None:
+    """Any forward of a module fails the test."""
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("a forward has run")
+
+    for module in model.modules():
+        module.register_forward_pre_hook(fail)
+
+
+REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
+    "mamba": (lambda: build("MambaConfig"), "'mamba' with linear_attention"),
+    "rwkv": (lambda: build("RwkvConfig", attention_hidden_size=32), "without recurrent or convolutional state, .*'rwkv'"),
+    "jamba": (lambda: build("JambaConfig", attn_layer_offset=1, attn_layer_period=2), "'jamba' with linear_attention"),
+    "qwen3_next": (lambda: build("Qwen3NextConfig"), "'qwen3_next' with linear_attention"),
+    "lfm2": (lambda: build("Lfm2Config", layer_types=["conv", "full_attention"]), "'lfm2' with conv"),
+    "llama4": (
+        lambda: build("Llama4TextConfig", layer_types=["chunked_attention"] * 2),
+        "'llama4_text' with chunked_attention",
+    ),
+    "both ways": (lambda: build("Gemma3TextConfig", use_bidirectional_attention=True), "expected causal attention"),
+    "bert": (lambda: build("BertConfig"), "expected causal attention, got model_type 'bert'"),
+    "cross": (lambda: build("GPT2Config", add_cross_attention=True), "without cross attention, got model_type 'gpt2'"),
+    "m-rope": (
+        lambda: build("Qwen2Config", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}),
+        "one position a token, got model_type 'qwen2' with multi-modal positions",
+    ),
+    "own attention": (lambda: build("BloomConfig"), "through transformers' AttentionInterface, got model_type 'bloom'"),
+    "own positions": (
+        lambda: build("BartConfig", d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48),
+        "expected a decoder that takes position_ids, got model_type 'bart'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), REFUSED.values(), ids=REFUSED)
+def test_models_that_a_forest_cannot_run_through(make: Callable[[], PreTrainedModel], words: str) -> None:
+    model = make()
+    no_forward(model)
+    with pytest.raises(NotImplementedError, match=words):
+        hf.hidden_states(model, FOREST)
+
+
+def test_a_window_in_the_mask_only() -> None:
+    """Qwen2-MoE keeps a sliding layer's window in its mask: its attention is not told."""
+    model = build("Qwen2MoeConfig", sliding_window=4, layer_types=SLIDING_AND_FULL, num_experts=4, moe_intermediate_size=16)
+    with pytest.raises(NotImplementedError, match=r"expected the window of a sliding layer as an argument .*got None"):
+        hf.hidden_states(model, FOREST)
+
+
+def test_layers_that_bypass_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("llama")
+    monkeypatch.setattr(
+        type(model.model.layers[1].self_attn), "forward", lambda self, hidden_states, **_: (hidden_states, None)
+    )
+    with pytest.raises(NotImplementedError, match=r"all 2 layers to go through .*got 0 in model_type 'llama'"):
+        hf.hidden_states(model, FOREST)
+
+
+def test_a_plain_forward_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'himakernels' in LlamaAttention: expected the keyword arguments .*set_attn_impl"):
+        make_model("llama")(input_ids=FOREST.token_ids[None])
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"attention_mask": torch.zeros(1, 1, 5, 5)}, r"expected no attention_mask, got one of shape \[1, 1, 5, 5\]"),
+        ({"position_bias": torch.zeros(1)}, r"expected no arguments beside .*got \['position_bias'\]"),
+        ({"is_causal": False}, "expected causal attention, got is_causal=False"),
+        ({"dropout": 0.1}, "expected dropout 0, got 0.1"),
+        ({"key": torch.zeros(1, 2, 7, 16)}, r"queries and keys of shape \[1, heads, 5, head_dim\], got .*\[1, 2, 7, 16\]"),
+    ],
+)
+def test_what_the_attention_refuses(extra: dict[str, Any], words: str) -> None:
+    q = torch.zeros(1, 2, 5, 16)
+    module = torch.nn.Module()
+    arguments = {"query": q, "key": q, "value": q, "attention_mask": None, "attended": []} | extra
+    vectors = {"subtree_end": FOREST.subtree_end, "depth": FOREST.position_ids}
+    with pytest.raises((ValueError, NotImplementedError), match=words):
+        hf._attention(module, **arguments, **vectors)
+
+
+def test_values_narrower_than_keys() -> None:
+    """Latent attention (DeepSeek): the output has the values' width."""
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 5, d, generator=g) for d in (24, 24, 16))
+    out, weights = hf._attention(
+        torch.nn.Module(), q, k, v, None, subtree_end=FOREST.subtree_end, depth=FOREST.position_ids, attended=[]
+    )
+    path = [0, 1, 4]
+    expected = torch.nn.functional.scaled_dot_product_attention(*(t[:, :, path] for t in (q, k, v)), is_causal=True)
+    assert weights is None
+    assert out.shape == (1, 5, 2, 16)
+    assert torch.allclose(out[:, path], expected.transpose(1, 2), atol=1e-6)
+
+
+def test_what_the_call_refuses() -> None:
+    model = make_model("llama")
+    with pytest.raises(TypeError, match=r"model: expected a transformers.PreTrainedModel .*got Linear"):
+        hf.hidden_states(torch.nn.Linear(2, 2), FOREST)
+    with pytest.raises(ValueError, match=r"packed.token_ids: expected values in \[0, 61\), got 61 at index 1"):
+        hf.hidden_states(model, forest([1, V]))
+    with pytest.raises(ValueError, match="max_position_embeddings = 128 of model_type 'llama', got a sequence of 129 tokens"):
+        hf.hidden_states(model, forest([1] * 129))
+    assert hf.hidden_states(model, forest([1] * 128)).shape == (127, 32)
+    with pytest.raises(ValueError, match=r"packed.rows: expected device cpu, got meta"):
+        hf.hidden_states(model, replace(FOREST, rows=FOREST.rows.to("meta")))
+    with pytest.raises(ValueError, match=r"attn_implementation 'himakernels', got 'eager'; .*set_attn_implementation"):
+        hf.hidden_states(make_model("llama", attention="eager"), FOREST)
+    dropout = make_model("llama", attention_dropout=0.1)
+    assert hf.hidden_states(dropout.eval(), FOREST).shape == (5, 32)
+    with pytest.raises(ValueError, match=r"attention_dropout 0 in training, got model_type 'llama' with 0.1"):
+        hf.hidden_states(dropout.train(), FOREST)
+
+
+def test_no_rows_give_a_connected_nothing() -> None:
+    model = make_model("qwen3")
+    (packed,) = pack([[1, 2], [1, 3]])
+    hidden = hf.hidden_states(model, packed)
+    assert hidden.shape == (0, 32)
+    hidden.sum().backward()
+    assert not model.get_input_embeddings().weight.grad.any()
+
+
+def test_longrope_must_not_change_within_a_forest() -> None:
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 8}
+    config = SimpleNamespace(model_type="phi3", max_position_embeddings=64, rope_parameters=rope)
+    for lengths in ([3, 8], [9, 60], []):
+        check_depth(config, torch.tensor(lengths))
+    with pytest.raises(ValueError, match=r"all within or all beyond the 8 tokens .*'phi3' changes its frequencies, got 8 to 9"):
+        check_depth(config, torch.tensor([8, 9]))
+
+
+def test_the_longrope_follows_the_depth() -> None:
+    """T is beyond the switch, the depth is not: the short frequencies, as for each sequence alone."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "rope_theta": 1e4}
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 8, **factors}
+    model = build("Phi3Config", hidden_size=64, rope_parameters=rope, original_max_position_embeddings=8)
+    sequences = [[1, 2, 3, *[10 * b + i for i in range(4)]] for b in range(1, 5)]
+    packed = forest(*sequences)
+    assert packed.num_tokens > 8
+    with torch.no_grad():
+        hidden = hf.hidden_states(model, packed)
+        model.set_attn_implementation("eager")
+        for sample, sequence in enumerate(sequences):
+            alone = model.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, :-1]
+            assert torch.allclose(hidden[packed.sample_id == sample], alone, atol=1e-5)
+
+
+HEADS = {
+    "llama": {},
+    "Gemma2Config": {"final_logit_softcapping": 2.0},
+    "CohereConfig": {"logit_scale": 0.25},
+    "GraniteConfig": {"logits_scaling": 3.0},
+    "PhiConfig": {},  # a bias
+    "Qwen3Config": {"tie_word_embeddings": True},
+}
+
+
+@pytest.mark.parametrize(("config", "changes"), HEADS.items(), ids=HEADS)
+def test_the_head_gives_the_model_s_logits(config: str, changes: dict[str, Any]) -> None:
+    model = make_model("llama", attention="eager") if config == "llama" else build(config, **changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.3)
+        model.set_attn_implementation("eager")
+        ids = torch.tensor([[1, 2, 3]])
+        hidden = model.get_decoder()(input_ids=ids).last_hidden_state[0]
+        weight, bias, softcap, temperature = hf.output_head(model)
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+        if softcap is not None:
+            logits = softcap * torch.tanh(logits / softcap)
+        assert torch.allclose(logits / temperature, model(input_ids=ids).logits[0], rtol=1e-5, atol=1e-5)
+    assert (softcap, temperature) != (None, 1.0) or not (changes.keys() - {"tie_word_embeddings"})
+    assert (bias is not None) == (config == "PhiConfig")
+    assert weight is model.get_output_embeddings().weight
+
+
+def test_heads_that_are_more_than_a_linear_layer() -> None:
+    model = make_model("llama")
+    with pytest.raises(NotImplementedError, match=r"output head of type torch.nn.Linear, model_type 'llama' has none"):
+        hf.output_head(model.model)
+    model.config.lm_head_multiplier = 2.0
+    with pytest.raises(NotImplementedError, match=r"scale of logits, model_type 'llama' has \{'lm_head_multiplier': 2.0\}"):
+        hf.output_head(model)
+    del model.config.lm_head_multiplier
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+    with pytest.raises(NotImplementedError, match=r"output head of type torch.nn.Linear, model_type 'llama' has Sequential"):
+        hf.output_head(model)
+    model = make_model("llama")
+    model.transform = torch.nn.Linear(32, 32)
+    with pytest.raises(NotImplementedError, match=r"only a linear head after the decoder, .*'transform.weight'"):
+        hf.output_head(model)

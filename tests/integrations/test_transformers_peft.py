@@ -1,0 +1,72 @@
+"""Five adapters of different ranks on one frozen base, in one packed step: equal to plain PEFT, agent by agent."""
+
+import pytest
+import torch
+from decoder_runs import Sample, assert_step, make_model, off_policy, pack_samples, packed_run, plain_run, true_run
+from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
+
+import himakernels.integrations.transformers as hf
+from himakernels.integrations.peft import packed_adapters, train_adapters
+
+RANKS = {"master": 2, "search": 3, "code": 4, "math": 8, "chat": 1}
+PROMPT = list(range(1, 13))
+
+
+def adapted(dtype: torch.dtype, attention: str) -> PeftModel:
+    """Five adapters whose B is not zero, the same values in every dtype."""
+    base = make_model("qwen3", dtype, attention=attention)
+    model = None
+    for name, rank in RANKS.items():
+        config = LoraConfig(r=rank, lora_alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"], bias="none")
+        if model is None:
+            model = get_peft_model(base, config, adapter_name=name)
+        else:
+            model.add_adapter(name, config)
+    assert model is not None
+    g = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = (0.3 * torch.randn(parameter.shape, generator=g)).bfloat16().to(dtype)
+    train_adapters(model, list(RANKS))
+    return model
+
+
+def test_five_adapters_in_one_step() -> None:
+    names, dtype = list(RANKS), torch.float32
+    samples = [
+        Sample([*PROMPT, 20, 30 + i, 40 + p, 44], [False] * 12 + [True] * 4, policy=p) for p in range(5) for i in range(3)
+    ]
+    packed = pack_samples(samples, num_policies=5)
+    truth, eager = (adapted(d, "eager") for d in (torch.float64, dtype))
+    truth.set_adapter(names[0])
+    old, advantages = off_policy(truth, samples)
+    model = adapted(dtype, hf.ATTENTION)
+    agent_id = torch.tensor([sample.policy for sample in samples])
+    with packed_adapters(model, names, packed.segments):
+        ours = packed_run(model, samples, old, advantages, packed=packed, agent_id=agent_id)
+    total = torch.zeros((), dtype=torch.float64)
+    for p, name in enumerate(names):
+        mine = agent_id == p
+        at = torch.cat([torch.full((len(sample.tokens),), sample.policy == p) for sample in samples])
+        batch = [sample for sample in samples if sample.policy == p], old[at], advantages[mine]
+        runs = []
+        for run, plain in ((true_run, truth), (plain_run, eager)):
+            plain.set_adapter(name)
+            runs.append(run(plain, *batch))
+        trained = {n for n in ours.grads if f".{name}." in n}
+        assert len(trained) == 2 * 4 * 2  # A and B of four layers' modules in two layers
+        assert all(runs[0].grads[n].any() for n in trained)
+        of_agent = torch.tensor([sample.policy == p for sample in samples for t in sample.trained if t])
+        total += runs[0].loss
+        # The agents' losses add up to the one loss: each gradient is one agent's, the loss is compared below.
+        mine_only = ours._replace(logprobs=ours.logprobs[of_agent], loss=runs[0].loss)
+        assert_step(*(r._replace(grads={n: r.grads[n] for n in trained}) for r in (mine_only, *runs)), dtype=dtype)
+    assert float(ours.loss) == pytest.approx(float(total), rel=1e-5)
+
+
+def test_prompt_learning_is_refused() -> None:
+    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=2)
+    model = get_peft_model(make_model("llama"), config)
+    with pytest.raises(NotImplementedError, match=r"adapters inside the layers, got prompt learning in \['default'\]"):
+        hf.hidden_states(model, pack_samples([Sample([1, 2], [False, True])]))
