@@ -28,7 +28,7 @@ ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {}
 
 @dataclass(frozen=True)
 class Row:
-    """What came out of one compilation: spills in bytes on NVIDIA, in registers on AMD; no error when all is well."""
+    """What came out of one compilation: registers of a thread, bytes that it spills to memory; no error when all is well."""
 
     kernel: str
     variant: str
@@ -58,9 +58,12 @@ def _cuda_usage(cubin: bytes) -> tuple[int, int]:
 
 
 def _hip_usage(amdgcn: str) -> tuple[int, int]:
-    """(vector registers, spilled vector and scalar registers), from the metadata of the assembly."""
-    counts = {key: int(value) for key, value in re.findall(r"\.(\w+_count):\s+(\d+)", amdgcn)}
-    return counts["vgpr_count"], counts["vgpr_spill_count"] + counts["sgpr_spill_count"]
+    """(vector registers, bytes of scratch memory), from the metadata of the assembly.
+
+    Scalar registers that are spilled lie in lanes of vector registers and never reach memory: they are not in it.
+    """
+    counts = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", amdgcn)}
+    return counts["vgpr_count"], counts["private_segment_fixed_size"]
 
 
 def compile_variant(variant: str, arch: str) -> list[Row]:
