@@ -26,9 +26,8 @@ SHOWN_DIGITS = 15  # of results that are no short decimal
 _CONTEXT = Context(prec=DIGITS, Emax=10**6, Emin=-(10**6), traps=[])
 _PI = Fraction("3.141592653589793238462643383279502884197")
 _E = Fraction("2.718281828459045235360287471352662497757")
-_TOKEN = re.compile(
-    r"\s*(?:(\d+(?:\.\d*)?(?:[eE][+-]?\d{1,3})?|\.\d+(?:[eE][+-]?\d{1,3})?)|([a-z_]+)|(\*\*|//|[-+*/%^(),]))", re.ASCII
-)
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_TOKEN = re.compile(rf"\s*(?:({_NUMBER})|([a-z_]+)|(\*\*|//|[-+*/%^(),]))", re.ASCII)
 
 
 class CalculatorError(ValueError):

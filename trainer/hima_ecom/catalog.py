@@ -17,9 +17,9 @@ class ProductType(NamedTuple):
 
 COLOURS = ("black", "white", "blue", "red", "green", "grey", "silver", "orange")
 COLOURS_ZH = dict(zip(COLOURS, ("黑色", "白色", "蓝色", "红色", "绿色", "灰色", "银色", "橙色"), strict=True))
-_COLOUR = {"colour": COLOURS}
-_SIZES = {"colour": COLOURS, "size": ("S", "M", "L", "XL")}
-_SHOES = {"colour": COLOURS, "size": ("38", "40", "42", "44")}
+_COLOUR: dict[str, tuple[str, ...]] = {"colour": COLOURS}
+_SIZES: dict[str, tuple[str, ...]] = {"colour": COLOURS, "size": ("S", "M", "L", "XL")}
+_SHOES: dict[str, tuple[str, ...]] = {"colour": COLOURS, "size": ("38", "40", "42", "44")}
 
 TYPES = (
     ProductType(
@@ -185,12 +185,29 @@ LINES = (
 )  # fmt: skip
 # (title, body) by stars; {name} is the product's.
 REVIEWS: dict[int, tuple[tuple[str, str], ...]] = {
-    1: (("Broke in a week", "The {name} stopped working after a few days."), ("Not as described", "I expected something else."), ("Waste of money", "Poor quality, I would not buy it again.")),
-    2: (("Disappointing", "The {name} looks cheaper than in the pictures."), ("Below average", "It does the job, but only just.")),
-    3: (("It is all right", "Nothing special about the {name}, but no real faults."), ("Fair for the price", "Good enough for occasional use.")),
-    4: (("Good buy", "The {name} does what it promises, delivery was quick."), ("Happy with it", "Solid quality, one small scratch on arrival.")),
-    5: (("Excellent", "The {name} is the best I have owned."), ("Highly recommended", "Great quality, my whole family uses it."), ("Perfect gift", "Bought the {name} as a present, it was loved.")),
-}  # fmt: skip
+    1: (
+        ("Broke in a week", "The {name} stopped working after a few days."),
+        ("Not as described", "I expected something else."),
+        ("Waste of money", "Poor quality, I would not buy it again."),
+    ),
+    2: (
+        ("Disappointing", "The {name} looks cheaper than in the pictures."),
+        ("Below average", "It does the job, but only just."),
+    ),
+    3: (
+        ("It is all right", "Nothing special about the {name}, but no real faults."),
+        ("Fair for the price", "Good enough for occasional use."),
+    ),
+    4: (
+        ("Good buy", "The {name} does what it promises, delivery was quick."),
+        ("Happy with it", "Solid quality, one small scratch on arrival."),
+    ),
+    5: (
+        ("Excellent", "The {name} is the best I have owned."),
+        ("Highly recommended", "Great quality, my whole family uses it."),
+        ("Perfect gift", "Bought the {name} as a present, it was loved."),
+    ),
+}
 # (question, answer); {name}, {attribute} and {value} are filled in.
 QUESTIONS = (
     ("What is the {attribute} of the {name}?", "The {attribute} of the {name} is {value}."),

@@ -8,5 +8,5 @@ def decimal(cents: int) -> str:
 
 
 def discount_share(amount: int, discount: int, subtotal: int) -> int:
-    """The part of an order's discount that falls on `amount` of its subtotal, rounded up: refunds never exceed what was paid."""
+    """The part of an order's discount that falls on `amount` of its subtotal, rounded up: refunds never exceed the price."""
     return -(-discount * amount // subtotal) if subtotal else 0

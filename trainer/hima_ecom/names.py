@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class City(NamedTuple):
-    """A city, its country, and its offset from UTC in minutes: standard time all year, so that answers need no time zone data."""
+    """A city, its country, and its offset from UTC in minutes: standard time all year, no time zone data."""
 
     name: str
     country: str
@@ -13,14 +13,14 @@ class City(NamedTuple):
 
 
 FIRST_NAMES = (
-    "Amara", "Benoit", "Carmen", "Daichi", "Elena", "Farid", "Grace", "Hugo", "Ingrid", "Jamal", "Keiko", "Liam", "Mei", "Nadia",
-    "Oscar", "Priya", "Quentin", "Rosa", "Samuel", "Tamar", "Ulrich", "Valeria", "Wei", "Ximena", "Yusuf", "Zoe", "Anders",
-    "Bianca", "Chidi", "Dalia", "Emeka", "Fiona",
+    "Amara", "Benoit", "Carmen", "Daichi", "Elena", "Farid", "Grace", "Hugo", "Ingrid", "Jamal", "Keiko", "Liam", "Mei",
+    "Nadia", "Oscar", "Priya", "Quentin", "Rosa", "Samuel", "Tamar", "Ulrich", "Valeria", "Wei", "Ximena", "Yusuf",
+    "Zoe", "Anders", "Bianca", "Chidi", "Dalia", "Emeka", "Fiona",
 )  # fmt: skip
 LAST_NAMES = (
-    "Abbott", "Becker", "Castillo", "Dubois", "Eriksen", "Fischer", "Garcia", "Haddad", "Ivanova", "Jansen", "Kowalski", "Lindqvist",
-    "Moreau", "Nakamura", "Okafor", "Petrov", "Quinn", "Rossi", "Silva", "Tanaka", "Usman", "Vargas", "Weber", "Xu", "Yamada",
-    "Zhang", "O'Neill", "Patel", "Romero", "Schmidt",
+    "Abbott", "Becker", "Castillo", "Dubois", "Eriksen", "Fischer", "Garcia", "Haddad", "Ivanova", "Jansen", "Kowalski",
+    "Lindqvist", "Moreau", "Nakamura", "Okafor", "Petrov", "Quinn", "Rossi", "Silva", "Tanaka", "Usman", "Vargas",
+    "Weber", "Xu", "Yamada", "Zhang", "O'Neill", "Patel", "Romero", "Schmidt",
 )  # fmt: skip
 STREETS = (
     "Maple Street", "Oak Avenue", "Harbour Road", "Mill Lane", "Station Road", "Cedar Drive", "Hill Street", "Park Avenue",

@@ -51,7 +51,7 @@ class Overlay:
 
     def all(self, table: str) -> list[Row]:
         """Every row of a small table, by primary key."""
-        merged = {row[PRIMARY_KEY[table]]: row for row in self.base.all(table)}
+        merged: dict[str, Row | None] = {row[PRIMARY_KEY[table]]: row for row in self.base.all(table)}
         merged |= {key: row for (name, key), row in self._touched.items() if name == table}
         return [row for _, row in sorted(merged.items()) if row is not None]
 
@@ -61,7 +61,7 @@ class Overlay:
         found = self.base.products
         if not touched:
             return list(found.values())
-        return [p._replace(row=touched[key]) if key in touched else p for key, p in found.items()]
+        return [Product(touched.get(key, p.row), p.attributes, p.text) for key, p in found.items()]
 
     def put(self, table: str, row: Row) -> None:
         """Writes a whole row."""
@@ -79,8 +79,8 @@ class Overlay:
         self._touched[table, key] = None
 
     def insert(self, table: str, prefix: str, **columns: Any) -> str:
-        """Writes a new row and returns its key: a hash of its content, so that replays, and independent writes in another order,
-        give equal states. A row of equal content gets the next hash that is free."""
+        """Writes a new row and returns its key: a hash of its content, so that replays, and independent
+        writes in another order, give equal states. A row of equal content gets the next hash that is free."""
         content = json.dumps(columns, sort_keys=True)
         number = 0
         while True:

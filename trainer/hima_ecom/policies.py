@@ -28,7 +28,8 @@ def policies() -> list[tuple[str, str, str]]:
             "Cancelling an order",
             (
                 f"An order can be cancelled only before it ships, that is while its status is {_either(rules.CANCELLABLE)}. "
-                "A cancelled order is refunded in full to the original payment method. The whole order is cancelled; single items "
+                "A cancelled order is refunded in full to the original payment method. The whole order is "
+                "cancelled; single items "
                 "can not be. A coupon that was used on it can be used again."
             ),
         ),
@@ -37,7 +38,8 @@ def policies() -> list[tuple[str, str, str]]:
             "Returning items: the general rules",
             (
                 "Only delivered items can be returned, each line of an order as a whole and only once. The last day of the "
-                "return period still counts. The time allowed depends on the category of the product. The price paid, less the "
+                "return period still counts. The time allowed depends on the category of the product. The price "
+                "paid, less the "
                 "item's share of any discount, is refunded; the shipping fee is not."
             ),
         ),
@@ -51,9 +53,12 @@ def policies() -> list[tuple[str, str, str]]:
             "exchange",
             "Exchanging an item",
             (
-                "A delivered item can be exchanged, opened or not, within the return period of its category for another product "
-                "of the same type that is in stock, for example another colour or size. The list price of the new product counts, "
-                "not a promotion. If it costs more, the difference is charged to a payment method of the customer's choice; if it "
+                "A delivered item can be exchanged, opened or not, within the return period of its category for "
+                "another product "
+                "of the same type that is in stock, for example another colour or size. The list price of the "
+                "new product counts, "
+                "not a promotion. If it costs more, the difference is charged to a payment method of the "
+                "customer's choice; if it "
                 "costs less, the difference is refunded to the original payment method."
             ),
         ),
@@ -69,15 +74,18 @@ def policies() -> list[tuple[str, str, str]]:
             "payment",
             "Changing the payment method",
             (
-                f"The payment method can be changed while an order is {_either(rules.PAYMENT_CHANGEABLE)}. The old method is "
-                "refunded and the new one charged the full total. A gift card must have a balance that covers the whole total."
+                f"The payment method can be changed while an order is {_either(rules.PAYMENT_CHANGEABLE)}. The "
+                f"old method is "
+                "refunded and the new one charged the full total. A gift card must have a balance that covers "
+                "the whole total."
             ),
         ),
         (
             "coupons",
             "Using a coupon",
             (
-                f"A coupon can be applied while an order is {_either(rules.COUPON_APPLICABLE)}, one coupon per order. It must be "
+                f"A coupon can be applied while an order is {_either(rules.COUPON_APPLICABLE)}, one coupon per "
+                f"order. It must be "
                 "valid on that day, the items it is meant for must reach its minimum, and some coupons can be used once per "
                 "customer only. A coupon for one category lowers the price of that category's items only."
             ),
@@ -96,7 +104,8 @@ def policies() -> list[tuple[str, str, str]]:
             "account",
             "Identification and privacy",
             (
-                "A customer is identified by the e-mail address, or by first name, last name and postal code. Orders, addresses "
+                "A customer is identified by the e-mail address, or by first name, last name and postal code. "
+                "Orders, addresses "
                 "and payment methods are shown and changed only for the identified customer, never for somebody else."
             ),
         ),

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from trainer.hima_ecom import tools  # noqa: F401 - registers them
 from trainer.hima_ecom.base import Base, Row
 from trainer.hima_ecom.overlay import Overlay, Snapshot
-from trainer.hima_ecom import tools  # noqa: F401 - registers them
 from trainer.hima_ecom.tools.registry import AGENTS, REGISTRY, ToolError, shown
 
 

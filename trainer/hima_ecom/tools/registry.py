@@ -191,10 +191,14 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         clipped = value if len(value) <= 60 else value[:60] + "..."
         return "'" + clipped.encode("utf-8", "replace").decode() + "'"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int):
         return str(value) if abs(value) < 10**20 else "a number of more than 20 digits"
     if isinstance(value, float):
         return repr(value)
-    return {list: "a list", dict: "an object"}.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return f"a {type(value).__name__}"

@@ -90,7 +90,7 @@ def exchange_item(
     new_product_id: Annotated[str, Arg("id of the product wanted instead: same type, in stock")],
     payment_method_id: Annotated[str, Arg("pays the difference if the new product costs more")] | None = None,
 ) -> dict[str, Any]:
-    """Exchange an item of a delivered order for another product of the same type; the price difference is charged or refunded."""
+    """Exchange an item of a delivered order for one of the same type; the price difference is charged or refunded."""
     order = own_order(store, order_id)
     elapsed = _delivered_days(store, order)
     item = _own_item(store, order, item_id)
