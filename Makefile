@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint types format aot bench compare clean
+.PHONY: demo test fuzz lint types format aot bench compare clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -29,6 +29,10 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/lm_head tests/ops tests/test_tl_math.py
+
+# A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist.
+fuzz: $(VENV)/.ready
+	HIMA_FUZZ_EXAMPLES=28000 $(BIN)/python -m pytest tests/trainer/hima_ecom/test_fuzz.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ LAYERS = [
     ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache"),
     ("himakernels", "himakernels.testing"),
     ("himakernels.integrations",),
+    ("trainer.hima_ecom",),
     ("trainer",),
     ("bench",),
 ]
@@ -107,6 +108,7 @@ def test_the_check_finds_upward_arrows() -> None:
     assert upward("himakernels.ops.select_groups.op", "from himakernels import trainer\nimport trainer")
     assert upward("himakernels.testing", "import bench.launches")
     assert upward("trainer.learner", "import bench")
+    assert upward("trainer.hima_ecom.world", "from trainer.learner import learn\nimport trainer")
     assert not upward("trainer.learner", "from himakernels import vrgrpo_loss\nfrom himakernels.packing import PackedTree")
     assert not upward(
         "himakernels.ops.vrgrpo_loss.loss", "from himakernels.ops.select_groups import select_groups\nimport torch"
