@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test fuzz lint types format aot bench compare clean
+.PHONY: demo test fuzz lint types format aot bench compare step clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -55,6 +55,10 @@ aot: $(VENV)/.ready
 SHAPE ?= small
 compare: $(VENV)/.ready
 	$(BIN)/python -m bench.compare --shape $(SHAPE)
+
+# A whole training step: the shared prefix once, beside those who repeat it.
+step: $(VENV)/.ready
+	$(BIN)/python -m bench.training_step
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m pytest bench -s
