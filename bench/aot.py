@@ -23,7 +23,10 @@ from bench.launches import TARGETS, record_launches
 from himakernels.arch import SHARED_LIMIT
 
 # (kernel, variant, arch) -> why its spills are accepted.
-ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {}
+ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {
+    ("tree_attention_fwd_kernel", "tree_attention fp32 D=128", "sm_100"): "16 bytes; each smaller tile spills, too",
+    ("tree_attention_bwd_dq_kernel", "tree_attention bf16 D=16", "gfx942"): "20 bytes; the tile is pinned for D = 64",
+}
 
 
 @dataclass(frozen=True)

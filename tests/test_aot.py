@@ -20,6 +20,8 @@ from bench.aot_variants import VARIANTS, meta
 from bench.launches import Launch, record_launches
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
 from himakernels.ops.grouped_lora import triton_route as grouped_lora_route
+from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
+from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
 
 
 def library_kernels() -> set[str]:
@@ -130,6 +132,23 @@ def test_tokens_and_scaling_of_lora_add_no_specialisation() -> None:
     for tokens in (1, 2, 16, 17, 1000, 65_537):
         for scaling in (0.0, 1.0, 0.3):
             assert lora_launches(tokens, scaling) == want
+
+
+def attention_launches(tokens: int, scale: float, window: int, softcap: float) -> list[str]:
+    q, k = meta(tokens, 8, 64, dtype=torch.bfloat16), meta(tokens, 2, 64, dtype=torch.bfloat16)
+    vector, options = meta(tokens, dtype=torch.int32), {"scale": scale, "window": window, "softcap": softcap}
+    with record_launches("sm_90") as launches:
+        out, lse, low = tree_attention_fwd(q, k, k, vector, vector, None, **options)
+        tree_attention_bwd(q, q, k, k, out, low, lse, vector, vector, None, **options)
+    return [launch.key for launch in launches]
+
+
+def test_tokens_and_numbers_of_attention_add_no_specialisation() -> None:
+    want = attention_launches(1024, 0.125, 512, 30.0)
+    assert len(want) == len(set(want)) == 4
+    for tokens in (2, 16, 17, 1000, 65_537):
+        for scale, window, softcap in ((1.0, 1, 1.0), (0.3, 16, 50.0)):
+            assert attention_launches(tokens, scale, window, softcap) == want
 
 
 def test_shared_memory_fits_every_table() -> None:

@@ -16,26 +16,65 @@ class AttentionConfig(NamedTuple):
     num_stages: int
 
 
-# Of 16-bit operands, by padded head dimension: (forward, dq, dk and dv). Registers bound them: accumulators and operands
-# stay there; `bench.aot` shows that none spills at 64 and 128.
-_HALF: dict[int, tuple[AttentionConfig, AttentionConfig, AttentionConfig]] = {
-    64: (AttentionConfig(128, 64, 4, 3), AttentionConfig(128, 64, 8, 2), AttentionConfig(64, 64, 4, 2)),
-    128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(64, 64, 8, 2), AttentionConfig(64, 64, 8, 2)),
-    256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+_Configs = tuple[AttentionConfig, AttentionConfig, AttentionConfig]
+
+# By padded head dimension: (forward, dq, dk and dv). Registers bound them: sums and operands stay there. Each entry is the first
+# of a list from large to small that `bench.aot` compiles without a spill, with and without window, softcap and sinks; a GPU has
+# not chosen among them.
+_HALF: dict[str, dict[int, _Configs]] = {
+    "sm_80": {
+        64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 2), AttentionConfig(64, 32, 4, 2)),
+        128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(64, 64, 8, 2), AttentionConfig(64, 64, 8, 2)),
+        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+    },
+    "sm_90": {
+        64: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 2)),
+        128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(64, 64, 8, 2), AttentionConfig(32, 32, 8, 1)),
+        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 32, 8, 1)),
+    },
+    "sm_100": {
+        64: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 2), AttentionConfig(64, 64, 8, 2)),
+        128: (AttentionConfig(128, 32, 8, 2), AttentionConfig(64, 64, 8, 2), AttentionConfig(64, 32, 8, 2)),
+        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+    },
+    "gfx942": {
+        64: (AttentionConfig(128, 32, 8, 2), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 32, 4, 2)),
+        128: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 4, 1)),
+        256: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
+    },
 }
-# fp32: IEEE products on the plain units; every operand of a product passes through registers.
-_FLOAT: dict[int, tuple[AttentionConfig, AttentionConfig, AttentionConfig]] = {
-    64: (AttentionConfig(64, 32, 4, 2), AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 4, 1)),
-    128: (AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 16, 4, 1), AttentionConfig(32, 16, 4, 1)),
-    256: (AttentionConfig(32, 16, 4, 1), AttentionConfig(16, 16, 4, 1), AttentionConfig(16, 16, 4, 1)),
+_FLOAT: dict[str, dict[int, _Configs]] = {
+    "sm_80": {
+        64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
+        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
+    },
+    "sm_90": {
+        64: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        128: (AttentionConfig(32, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
+        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
+    },
+    "sm_100": {
+        64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
+        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
+    },
+    "gfx942": {
+        64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 4, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
+        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
+    },
 }
+# 64 KiB of shared memory are legal on every GPU, as on this one.
+_HALF["small"], _FLOAT["small"] = _HALF["gfx942"], _FLOAT["gfx942"]
 # Several blocks in a short forest.
 _INTERPRETER = (AttentionConfig(16, 16, 4, 1), AttentionConfig(16, 16, 4, 1), AttentionConfig(16, 16, 4, 1))
 
 
 def attention_configs(q: torch.Tensor) -> tuple[AttentionConfig, AttentionConfig, AttentionConfig]:
     """(forward, dq, dk and dv) for q [T, Hq, D]."""
-    if arch.arch_of(q) == "interpreter":
+    where = arch.arch_of(q)
+    if where == "interpreter":
         return _INTERPRETER
-    table = _FLOAT if q.dtype == torch.float32 else _HALF
+    table = (_FLOAT if q.dtype == torch.float32 else _HALF)[where]
     return table[min(size for size in table if size >= q.shape[2])]
