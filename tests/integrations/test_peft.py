@@ -1,6 +1,7 @@
 """Several PEFT adapters in one packed step against PEFT's own runs, one adapter after the other."""
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -132,10 +133,12 @@ def test_as_near_to_the_truth_as_peft(dtype: torch.dtype) -> None:
     logits, got = packed_run(model, ids)
     assert logits.dtype == dtype
     pairs = [(logits, eager_logits, truth_logits), *((got[n], eager[n], truth[n]) for n in truth)]
-    # Through a whole model roundings are a matter of luck element by element: by tensor, and by twice what PEFT's are.
+    # Through a whole model roundings are a matter of luck element by element: by tensor, by twice what PEFT's are, and by those
+    # of one product more, which sums over the hidden size (another number of threads is another order of that sum).
+    slack = 4 * torch.finfo(dtype).eps * math.sqrt(model.config.hidden_size)
     for ours, peft, exact in pairs:
         error, bound = ((t.double() - exact).abs().max() for t in (ours, peft))
-        assert error <= 2 * bound + 4 * torch.finfo(dtype).eps * exact.abs().max()
+        assert error <= 2 * bound + slack * exact.abs().max()
 
 
 def test_rows_of_a_batch() -> None:

@@ -18,9 +18,9 @@ class AttentionConfig(NamedTuple):
 
 _Configs = tuple[AttentionConfig, AttentionConfig, AttentionConfig]
 
-# By padded head dimension: (forward, dq, dk and dv). Registers bound them: sums and operands stay there. Each entry is the first
-# of a list from large to small that `bench.aot` compiles without a spill, with and without window, softcap and sinks; a GPU has
-# not chosen among them.
+# By padded head dimension: (forward, dq, dk and dv). Registers bound them: sums and operands stay there. Each entry is the
+# first of a list, from large to small, that `bench.aot` compiles without a spill, with and without window, softcap and
+# sinks; a GPU has not chosen among them.
 _HALF: dict[str, dict[int, _Configs]] = {
     "sm_80": {
         64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 2), AttentionConfig(64, 32, 4, 2)),
