@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from himakernels import _core
-from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats, accumulator_dtype
 
 _CHUNK_BYTES = 320 << 20  # of fp32 logits: 512 rows at V = 151,936
 _MAX_HALF_ROWS = 1024  # up to here dweight is summed in one block of the product and rounded once, straight to bf16
@@ -60,11 +60,6 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     if out.nbytes >= 32 << 20:
         _core.prefer_huge_pages(out.data_ptr(), out.nbytes)
     return out
-
-
-def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """fp32, or fp64 for fp64."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def chunk_rows(head: Head) -> int:

@@ -7,7 +7,7 @@ import torch
 
 from himakernels.backend import use_triton
 from himakernels.lm_head import cpu
-from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats, accumulator_dtype
 
 # From rows [begin, end) and their statistics to the derivatives of the loss by logprobs and by entropy (None: all zero).
 RowPolicy = Callable[[int, int, RowStats], tuple[torch.Tensor, torch.Tensor | None]]
@@ -55,10 +55,7 @@ def _stats(head: Head, logits: torch.Tensor) -> RowStats:
 def head_stats(head: Head) -> RowStats:
     """Forward only: one product."""
     out = RowStats(
-        *(
-            torch.empty(head.hidden.shape[0], dtype=cpu.accumulator_dtype(head.hidden), device=head.hidden.device)
-            for _ in range(3)
-        )
+        *(torch.empty(head.hidden.shape[0], dtype=accumulator_dtype(head.hidden), device=head.hidden.device) for _ in range(3))
     )
     for begin, end, logits in _logits(head, _chunks(head)):
         stats = _stats(head.rows(begin, end), logits)

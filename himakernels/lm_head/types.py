@@ -7,6 +7,11 @@ import torch
 IGNORE_INDEX = -100
 
 
+def accumulator_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """fp32, or fp64 for fp64."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
 class RowStats(NamedTuple):
     """Of each row of logits: what the forward needs and what the backward starts from. [R] each, fp32 (fp64 for fp64)."""
 

@@ -6,10 +6,9 @@ import torch
 
 from himakernels.library import define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_grad_scale, check_head, check_label_values, number_tensor, row_major
-from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import fake_grads, head_fused, op_grads
 from himakernels.lm_head.scale import scaled_grads
-from himakernels.lm_head.types import IGNORE_INDEX, Head, Needs, RowStats
+from himakernels.lm_head.types import IGNORE_INDEX, Head, Needs, RowStats, accumulator_dtype
 
 
 class TokenCrossEntropy(NamedTuple):

@@ -6,9 +6,8 @@ import torch
 
 from himakernels.library import define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_head, check_label_values, check_logits, row_major
-from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import fake_grads, head_backward, head_stats, op_grads, route
-from himakernels.lm_head.types import Head, Needs, RowStats
+from himakernels.lm_head.types import Head, Needs, RowStats, accumulator_dtype
 
 Optional = torch.Tensor | None
 

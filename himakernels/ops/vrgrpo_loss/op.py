@@ -7,10 +7,9 @@ import torch
 from himakernels.backend import use_triton
 from himakernels.library import bump_version, define_op, refuse_second_derivative
 from himakernels.lm_head.arguments import check_label_values
-from himakernels.lm_head.cpu import accumulator_dtype
 from himakernels.lm_head.head import fake_grads, head_fused, op_grads, route
 from himakernels.lm_head.scale import scaled_grads
-from himakernels.lm_head.types import Head, Needs, RowStats
+from himakernels.lm_head.types import Head, Needs, RowStats, accumulator_dtype
 from himakernels.ops.vrgrpo_loss.batch import Batch, make_batch
 from himakernels.ops.vrgrpo_loss.metrics import PolicyMetrics, policy_metrics
 from himakernels.ops.vrgrpo_loss.options import PolicyOptions
