@@ -5,19 +5,18 @@ import torch
 
 from bench.training_step import CONTENDERS, Group, gate, qwen3, step
 
-
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    chosen: torch.dtype = getattr(torch, request.param)
-    gate(chosen)
-    return chosen
+_passed: set[str] = set()
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
-def bench_training_step(benchmark, settings: dict, dtype: torch.dtype, name: str) -> None:
+def bench_training_step(benchmark, settings: dict, dtype: str, name: str) -> None:
+    precision: torch.dtype = getattr(torch, dtype)
+    if dtype not in _passed:
+        gate(precision)
+        _passed.add(dtype)
     small = benchmark.disabled
     vocab, prompt, action = (96, 24, 6) if small else (32_000, 768, 64)
-    model = qwen3(hidden=192 if small else 768, layers=2 if small else 12, vocab=vocab, dtype=dtype)
+    model = qwen3(hidden=192 if small else 768, layers=2 if small else 12, vocab=vocab, dtype=precision)
     group = Group.random(vocab, prompt, 8, action)
     tree = group.pack(share=True)
     benchmark.group = f"training step, prompt {prompt}, 8 x {action}, {dtype}"
