@@ -6,7 +6,8 @@
 
 Seven products a visible pair of blocks, against five with atomics on dq. A key block owns its sums over the queries of all
 query heads that read it, so grouped heads need neither atomics nor a second pass: the same bits twice. Sums are fp32; of
-16-bit operands p and ds are rounded to 16 bits for their products. delta is exact to twice the bits of `out` (fwd_kernels).
+16-bit operands p and ds are rounded to 16 bits for their products. delta has twice the bits of `out` (fwd_kernels), but not
+those that the 16-bit weights lost (docs/numerics.md).
 
 Source: FlashAttention-2, arXiv 2307.08691. The blocks have not been tuned on a GPU.
 """
