@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <stdexcept>
 
+#include "buffer.h"
 #include "pack.h"
 #include "round.h"
 #include "tile.h"
@@ -21,18 +20,6 @@ constexpr int64_t kBlockK = 512;  // steps of the tile: twice as many k where th
 constexpr int64_t kNarrowN = 512, kWideN = 1024;
 constexpr int64_t kBlocksPerRun = 8;  // blocks of K between two meetings of the threads
 constexpr int64_t kSmall = 1 << 20;   // multiply-adds below which a second thread costs more than it does
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<float, Free>;
-Buffer allocate(int64_t count) {
-  void* p = nullptr;
-  if (posix_memalign(&p, 64, static_cast<size_t>(count) * sizeof(float)) != 0) throw std::bad_alloc();
-  return Buffer(static_cast<float*>(p));
-}
 
 void store_edge(const float* from, int64_t rows, int64_t cols, int64_t ld, const MatrixView& c, int64_t m, int64_t n,
                 bool accumulate) {

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "attention_rows.h"
+#include "buffer.h"
 #include "parallel.h"
 #include "tile.h"
 
@@ -19,16 +18,6 @@ constexpr int64_t kWaveBytes = 256 << 20;  // of packed operands and sums in mem
 constexpr int64_t kSmall = 1 << 14;        // elements of q below which a second thread costs more than it does
 constexpr double kLn2 = 0.69314718055994530942;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Free {
-  void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
-};
-using Buffer = std::unique_ptr<float, Free>;
-Buffer allocate(int64_t count) {
-  return Buffer(static_cast<float*>(::operator new(static_cast<size_t>(count) * sizeof(float), std::align_val_t{64})));
-}
 
 Lines token_lines(const HeadsView& x, DType dtype, int64_t head) {
   const int64_t size = dtype == DType::kFloat32 ? 4 : 2;

@@ -7,7 +7,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # Low to high. The longest name that fits a module gives its layer; a module imports from its own layer or from below.
 LAYERS = [
-    ("himakernels._core", "himakernels.checks", "himakernels.backend", "himakernels.library", "himakernels.arch"),
+    (
+        "himakernels._core",
+        "himakernels.arrays",
+        "himakernels.checks",
+        "himakernels.backend",
+        "himakernels.library",
+        "himakernels.arch",
+    ),
     ("himakernels.tl_math",),
     ("himakernels.lm_head",),
     ("himakernels.ops",),
@@ -35,7 +42,7 @@ LONG = {
     "tests/ops/test_group_advantages.py": "one file of cases for one op",
 }
 # The files of csrc, low to high: names without ending; x.h comes before x.cpp. Those that know Python come last.
-CSRC = ["half", "huge_pages", "parallel", "simd", "round", "pack", "tile", "gemm", "logits", "group_advantages"]
+CSRC = ["buffer", "half", "huge_pages", "parallel", "simd", "round", "pack", "tile", "gemm", "logits", "group_advantages"]
 CSRC += ["token_trie", "attention_layout", "attention_rows", "tree_attention", "prefix_tree"]
 CSRC_PYTHON = ["python", *(f"bind_{name}" for name in CSRC), "bindings"]
 

@@ -8,11 +8,10 @@ are torch's.
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from himakernels import _core
+from himakernels.arrays import array_of, dtype_name
 from himakernels.lm_head.types import IGNORE_INDEX, Head, HeadGrads, Needs, RowStats, accumulator_dtype
 
 _CHUNK_BYTES = 320 << 20  # of fp32 logits: 512 rows at V = 151,936
@@ -20,33 +19,19 @@ _MAX_HALF_ROWS = 1024  # up to here dweight is summed in one block of the produc
 
 _BF16_PRODUCTS = _core.bf16_products_pay()
 
-Array = npt.NDArray[np.generic]
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    """The tensor's memory as numpy sees it: half precision as int16."""
-    tensor = tensor.detach()
-    half = tensor.dtype in (torch.bfloat16, torch.float16)
-    array: Array = (tensor.view(torch.int16) if half else tensor).numpy()
-    return array
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
 
 def gemm(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, *, accumulate: bool = False) -> None:
     """out (+)= a @ b, with the bits of a row of `out` independent of the other rows and of the number of threads."""
     if out.dtype == torch.float64:
         out.addmm_(a.double(), b.double(), beta=1 if accumulate else 0)
         return
-    names = [_name(t.dtype) for t in (a, b, out)]
+    names = [dtype_name(t.dtype) for t in (a, b, out)]
     _core.gemm(
-        _array(a),
+        array_of(a),
         names[0],
-        _array(b),
+        array_of(b),
         names[1],
-        _array(out),
+        array_of(out),
         names[2],
         accumulate,
         bf16_products=_BF16_PRODUCTS and "bfloat16" in names[:2],
@@ -105,9 +90,9 @@ def logits_stats(logits: torch.Tensor, labels: torch.Tensor, temperature: float,
     """Log-probability, log-sum-exp and entropy of each row."""
     dtype = accumulator_dtype(logits)
     stats = RowStats(*(torch.empty(logits.shape[0], dtype=dtype) for _ in range(3)))
-    run = getattr(_core, f"logits_stats_{_name(logits.dtype)}")
-    arrays = [_array(t) for t in stats]
-    run(_array(logits), _array(labels), 1 / temperature, softcap or 0.0, *arrays, threads=torch.get_num_threads())
+    run = getattr(_core, f"logits_stats_{dtype_name(logits.dtype)}")
+    arrays = [array_of(t) for t in stats]
+    run(array_of(logits), array_of(labels), 1 / temperature, softcap or 0.0, *arrays, threads=torch.get_num_threads())
     return stats
 
 
@@ -125,18 +110,18 @@ def logits_grad(
     target: torch.Tensor,
 ) -> None:
     """Writes row target[i] of `dlogits` from row source[i] of `logits` (the same memory is allowed)."""
-    into = "" if dlogits.dtype == logits.dtype else f"_to_{_name(dlogits.dtype)}"
-    run = getattr(_core, f"logits_grad_{_name(logits.dtype)}{into}")
+    into = "" if dlogits.dtype == logits.dtype else f"_to_{dtype_name(dlogits.dtype)}"
+    run = getattr(_core, f"logits_grad_{dtype_name(logits.dtype)}{into}")
     by_entropy = torch.zeros_like(coef) if coef_entropy is None else coef_entropy
     run(
-        _array(logits),
-        _array(dlogits),
-        _array(source),
-        _array(target),
-        _array(labels),
+        array_of(logits),
+        array_of(dlogits),
+        array_of(source),
+        array_of(target),
+        array_of(labels),
         1 / temperature,
         softcap or 0.0,
-        *(_array(t) for t in (*stats, coef, by_entropy)),
+        *(array_of(t) for t in (*stats, coef, by_entropy)),
         threads=torch.get_num_threads(),
     )
 

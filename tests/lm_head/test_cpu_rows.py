@@ -191,3 +191,17 @@ def test_inactive_rows_never_enter_a_product(active: str, monkeypatch: pytest.Mo
         assert got is not None
         assert_gate(name, got, want, want.float(), n=V + R)
     assert bool((out.dhidden[~mask] == 0).all())
+
+
+@pytest.mark.parametrize("vocab", [5, 33, 4099])
+def test_gradients_in_bfloat16_take_the_memory_of_fp32_logits(vocab: int) -> None:
+    """What CPUs with bf16 products use: the rows of the fp32 gradient, rounded once, over the logits that they come from."""
+    logits, labels, every = randn(6, vocab, seed=1, scale=3), torch.arange(6) % vocab, torch.arange(6)
+    stats = cpu.logits_stats(logits, labels, 0.7, None)
+    coef, by_entropy = randn(6, seed=2), randn(6, seed=3)
+    wide = torch.full_like(logits, NAN)
+    cpu.logits_grad(logits, wide, labels, stats, coef, by_entropy, 0.7, None, source=every, target=every)
+    source = torch.tensor([0, 4, 2, 5])  # rows 1 and 3 are inactive: the last ones move there
+    into = logits.view(torch.bfloat16)[:, :vocab]
+    cpu.logits_grad(logits, into, labels, stats, coef, by_entropy, 0.7, None, source=source, target=torch.arange(4))
+    assert torch.equal(into[:4], wide[source].bfloat16())

@@ -1,13 +1,14 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """The backward of tree attention on Triton: scores are made anew from lse; one kernel owns queries, one owns keys.
 
-    p = exp(s - lse),  dp = dout v^T,  delta = sum_d dout out,  ds = p (dp - delta) (1 - tanh^2)
+    p = exp(s - lse),  dp = dout v^T,  delta = sum_k p dp,  ds = p (dp - delta) (1 - tanh^2)
     dq = scale ds k,  dk = scale ds^T q,  dv = p^T dout,  dsink = -sum_q exp(sink - lse) delta
 
-Seven products a visible pair of blocks, against five with atomics on dq. A key block owns its sums over the queries of all
-query heads that read it, so grouped heads need neither atomics nor a second pass: the same bits twice. Sums are fp32; of
-16-bit operands p and ds are rounded to 16 bits for their products. delta has twice the bits of `out` (fwd_kernels), but not
-those that the 16-bit weights lost (docs/numerics.md).
+The row term delta cancels against terms of its own size. It is summed from fp32 p and dp in a walk of its own over the keys:
+from a 16-bit out, or from an out made with 16-bit weights, it fails the numerical gate. So nine products a visible pair of
+blocks, against five with atomics on dq and delta from out. A key block owns its sums over the queries of all query heads that
+read it, so grouped heads need neither atomics nor a second pass: the same bits twice. Sums are fp32; of 16-bit operands p and
+ds are rounded to 16 bits for their products.
 
 Source: FlashAttention-2, arXiv 2307.08691. The blocks have not been tuned on a GPU.
 """
@@ -36,30 +37,13 @@ from himakernels.tl_math import LOG2E, round_to
 Optional = torch.Tensor | None
 
 
-@triton.jit(do_not_specialize=["T"])
-def tree_attention_delta_kernel(
-    dout_ptr, out_ptr, low_ptr, delta_ptr, T, stride_dt, stride_dh, stride_ot, stride_oh,
-    HAS_LOW: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
-):  # fmt: skip
-    head = tl.program_id(1).to(tl.int64)
-    offs_q = tl.program_id(0).to(tl.int64) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    offs_d = tl.arange(0, BLOCK_D)
-    mask = (offs_q < T)[:, None] & (offs_d < HEAD_D)[None, :]
-    at = head * stride_oh + offs_q[:, None] * stride_ot + offs_d[None, :]
-    out = tl.load(out_ptr + at, mask=mask, other=0.0).to(tl.float32)
-    if HAS_LOW:
-        out += tl.load(low_ptr + at, mask=mask, other=0.0).to(tl.float32)
-    dout = tl.load(dout_ptr + head * stride_dh + offs_q[:, None] * stride_dt + offs_d[None, :], mask=mask, other=0.0)
-    tl.store(delta_ptr + head * T + offs_q, tl.sum(dout.to(tl.float32) * out, axis=1), mask=offs_q < T)
-
-
 @triton.jit
-def _add_dq(
-    dq, q, dout, lse, delta, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
-    stride_kt, stride_vt, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
-    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+def _meet_keys(
+    delta, dq, q, dout, lse, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
+    stride_kt, stride_vt, SUM_DELTA: tl.constexpr, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of keys [first, last) of one kind."""
+    """(delta, dq) after blocks of keys [first, last) of one kind: with SUM_DELTA delta has grown, else dq, from delta."""
     offs_d = tl.arange(0, BLOCK_D)
     for block in range(first, last):
         offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -69,7 +53,8 @@ def _add_dq(
         v = tl.load(v_ptr + at * stride_vt + offs_d[None, :], mask=mask_k, other=0.0)
         s, slope = cap_scores(product(q, tl.trans(k), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)
         p = probabilities(s, lse[:, None])
-        ds = p * (product(dout, tl.trans(v), UPCAST_DOT) - delta[:, None]) * slope
+        dp = product(dout, tl.trans(v), UPCAST_DOT)
+        share = p * dp if SUM_DELTA else p * (dp - delta[:, None]) * slope
         if WITH_MASK:
             end_k = tl.load(end_ptr + offs_k, mask=offs_k < T, other=0)
             position_k = offs_k
@@ -78,19 +63,52 @@ def _add_dq(
             visible = sees(
                 offs_q[:, None], offs_k[None, :], end_k[None, :], position_q[:, None], position_k[None, :], window, HAS_WINDOW
             )
-            ds = tl.where(visible, ds, 0.0)
-        dq += product(narrow(ds, k, UPCAST_DOT), k, UPCAST_DOT)
-    return dq
+            share = tl.where(visible, share, 0.0)
+        if SUM_DELTA:
+            delta += tl.sum(share, axis=1)
+        else:
+            dq += product(narrow(share, k, UPCAST_DOT), k, UPCAST_DOT)
+    return delta, dq
+
+
+@triton.jit
+def _walk_keys(
+    delta, dq, q, dout, lse, offs_q, position_q, shallowest, k_ptr, v_ptr, end_ptr, position_ptr, max_end_ptr, min_end_ptr,
+    deepest_ptr, begin, blocks, q_begin, q_end, T, scale, window, softcap, stride_kt, stride_vt, SUM_DELTA: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """`_meet_keys` over all blocks of keys that the queries see any of."""
+    first = begin
+    while first < blocks:
+        kind, last = next_run(
+            first, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K
+        )
+        if kind == FULL:
+            delta, dq = _meet_keys(
+                delta, dq, q, dout, lse, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale,
+                window, softcap, stride_kt, stride_vt, SUM_DELTA, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D,
+                BLOCK_D, BLOCK_K,
+            )  # fmt: skip
+        elif kind != INVISIBLE:
+            delta, dq = _meet_keys(
+                delta, dq, q, dout, lse, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale,
+                window, softcap, stride_kt, stride_vt, SUM_DELTA, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D,
+                BLOCK_D, BLOCK_K,
+            )  # fmt: skip
+        first = last
+    return delta, dq
 
 
 @triton.jit(do_not_specialize=["T", "window"])
 def tree_attention_bwd_dq_kernel(
-    dout_ptr, q_ptr, k_ptr, v_ptr, lse_ptr, delta_ptr, end_ptr, position_ptr, begin_ptr, max_end_ptr, min_end_ptr,
-    deepest_ptr, dq_ptr, T, group, scale, window, softcap,
+    dout_ptr, q_ptr, k_ptr, v_ptr, lse_ptr, end_ptr, position_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
+    delta_ptr, dq_ptr, T, group, scale, window, softcap,
     stride_dt, stride_dh, stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_gt, stride_gh,
-    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    WITH_DQ: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr,
+    HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
+    # The last queries of a tree see the most: they go first.
     q_begin = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q
     head = tl.program_id(1)
     q_end = tl.minimum(q_begin + BLOCK_Q, T)
@@ -101,46 +119,30 @@ def tree_attention_bwd_dq_kernel(
     q = tl.load(q_ptr + wide * stride_qh + row * stride_qt + offs_d[None, :], mask=mask_q, other=0.0)
     dout = tl.load(dout_ptr + wide * stride_dh + row * stride_dt + offs_d[None, :], mask=mask_q, other=0.0)
     lse = tl.load(lse_ptr + wide * T + offs_q, mask=offs_q < T, other=float("inf")) * LOG2E
-    delta = tl.load(delta_ptr + wide * T + offs_q, mask=offs_q < T, other=0.0)
     k_ptr += (head // group).to(tl.int64) * stride_kh
     v_ptr += (head // group).to(tl.int64) * stride_vh
     position_q, shallowest = offs_q, 0
     if HAS_WINDOW:
         position_q = tl.load(position_ptr + offs_q, mask=offs_q < T, other=2147483647)
         shallowest = tl.min(position_q, axis=0)
-    dq = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
     blocks = tl.cdiv(q_end, BLOCK_K)
-    first = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
-    while first < blocks:
-        kind, last = next_run(
-            first,
-            blocks,
-            q_begin,
-            q_end,
-            shallowest,
-            max_end_ptr,
-            min_end_ptr,
-            deepest_ptr,
-            window,
-            HAS_WINDOW,
-            BLOCK_K,
-        )
-        if kind == FULL:
-            dq = _add_dq(
-                dq, q, dout, lse, delta, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
-                softcap, stride_kt, stride_vt, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
-            )  # fmt: skip
-        elif kind != INVISIBLE:
-            dq = _add_dq(
-                dq, q, dout, lse, delta, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
-                softcap, stride_kt, stride_vt, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
-            )  # fmt: skip
-        first = last
-    tl.store(
-        dq_ptr + wide * stride_gh + row * stride_gt + offs_d[None, :],
-        round_to(dq * scale, dq_ptr.dtype.element_ty),
-        mask=mask_q,
-    )
+    begin = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
+    delta = tl.zeros([BLOCK_Q], tl.float32)
+    dq = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
+    delta, dq = _walk_keys(
+        delta, dq, q, dout, lse, offs_q, position_q, shallowest, k_ptr, v_ptr, end_ptr, position_ptr, max_end_ptr,
+        min_end_ptr, deepest_ptr, begin, blocks, q_begin, q_end, T, scale, window, softcap, stride_kt, stride_vt, True,
+        HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+    )  # fmt: skip
+    tl.store(delta_ptr + wide * T + offs_q, delta, mask=offs_q < T)
+    if WITH_DQ:
+        delta, dq = _walk_keys(
+            delta, dq, q, dout, lse, offs_q, position_q, shallowest, k_ptr, v_ptr, end_ptr, position_ptr, max_end_ptr,
+            min_end_ptr, deepest_ptr, begin, blocks, q_begin, q_end, T, scale, window, softcap, stride_kt, stride_vt, False,
+            HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+        )  # fmt: skip
+        at = wide * stride_gh + row * stride_gt + offs_d[None, :]
+        tl.store(dq_ptr + at, round_to(dq * scale, dq_ptr.dtype.element_ty), mask=mask_q)
 
 
 @triton.jit
@@ -220,7 +222,6 @@ def tree_attention_bwd(
     k: torch.Tensor,
     v: torch.Tensor,
     out: torch.Tensor,
-    low: torch.Tensor,
     lse: torch.Tensor,
     subtree_end: torch.Tensor,
     position_ids: Optional,
@@ -233,7 +234,7 @@ def tree_attention_bwd(
 ) -> tuple[Optional, Optional, Optional, Optional]:
     """dq, dk, dv and dsinks, each in the dtype of what it belongs to; None for what is not needed (dk and dv come together).
 
-    `out`, `low` and `lse` are those of tree_attention_fwd.
+    `out` is not read, as on the CPU: see the row term above.
     """
     T, Hq, D = q.shape
     Hk = k.shape[1]
@@ -243,20 +244,19 @@ def tree_attention_bwd(
     if q.numel() == 0:
         return dq, dk, dv, torch.zeros_like(sinks) if needs[3] and sinks is not None else None
     delta = torch.empty_like(lse)
-    blocks = {"HEAD_D": D, "BLOCK_D": triton.next_power_of_2(D)}
-    tree_attention_delta_kernel[(triton.cdiv(T, own_q.block_own), Hq)](
-        dout, out, low, delta, T, dout.stride(0), dout.stride(1), out.stride(0), out.stride(1), HAS_LOW=low.numel() > 0,
-        BLOCK_Q=own_q.block_own, num_warps=4, **blocks,
-    )  # fmt: skip
     numbers = (T, Hq // Hk, scale, window or 0, softcap or 1.0)
     strides = [t.stride(i) for t in (dout, q, k, v) for i in (0, 1)]
-    flags = {"HAS_WINDOW": window is not None, "HAS_SOFTCAP": softcap is not None, "UPCAST_DOT": upcast_dot(q), **blocks}
-    if dq is not None:
-        ranges = block_ranges(subtree_end, position_ids if window is not None else None, own_q.block_other)
-        tree_attention_bwd_dq_kernel[(triton.cdiv(T, own_q.block_own), Hq)](
-            dout, q, k, v, lse, delta, subtree_end, position_ids, *ranges, dq, *numbers, *strides, dq.stride(0), dq.stride(1),
-            BLOCK_Q=own_q.block_own, BLOCK_K=own_q.block_other, num_warps=own_q.num_warps, num_stages=own_q.num_stages, **flags,
-        )  # fmt: skip
+    flags = {
+        "HAS_WINDOW": window is not None, "HAS_SOFTCAP": softcap is not None, "UPCAST_DOT": upcast_dot(q), "HEAD_D": D,
+        "BLOCK_D": triton.next_power_of_2(D),
+    }  # fmt: skip
+    ranges = block_ranges(subtree_end, position_ids if window is not None else None, own_q.block_other)
+    into = dout if dq is None else dq  # not written without WITH_DQ
+    tree_attention_bwd_dq_kernel[(triton.cdiv(T, own_q.block_own), Hq)](
+        dout, q, k, v, lse, subtree_end, position_ids, *ranges, delta, into, *numbers, *strides, into.stride(0), into.stride(1),
+        WITH_DQ=dq is not None, BLOCK_Q=own_q.block_own, BLOCK_K=own_q.block_other, num_warps=own_q.num_warps,
+        num_stages=own_q.num_stages, **flags,
+    )  # fmt: skip
     if dk is not None and dv is not None:
         tree_attention_bwd_dkv_kernel[(triton.cdiv(T, own_k.block_own), Hk)](
             dout, q, k, v, lse, delta, subtree_end, position_ids, dk, dv, *numbers, *strides, dk.stride(0), dk.stride(1),

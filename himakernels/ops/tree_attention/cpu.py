@@ -7,30 +7,17 @@ path alone, and all gradients are the same for any number of threads.
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from himakernels import _core
+from himakernels.arrays import Array, array_of, dtype_name
 from himakernels.ops.tree_attention import double
 
 Optional = torch.Tensor | None
 
 
-def _array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
-    """The tensor's memory as numpy sees it: half precision as int16."""
-    tensor = tensor.detach()
-    half = tensor.dtype in (torch.bfloat16, torch.float16)
-    array: npt.NDArray[np.generic] = (tensor.view(torch.int16) if half else tensor).numpy()
-    return array
-
-
-def _optional(tensor: Optional) -> npt.NDArray[np.generic] | None:
-    return None if tensor is None else _array(tensor)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _optional(tensor: Optional) -> Array | None:
+    return None if tensor is None else array_of(tensor)
 
 
 def tree_attention_fwd(
@@ -51,18 +38,18 @@ def tree_attention_fwd(
     out = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32)
     _core.tree_attention_fwd(
-        _array(q),
-        _array(k),
-        _array(v),
-        _name(q.dtype),
-        _array(subtree_end),
+        array_of(q),
+        array_of(k),
+        array_of(v),
+        dtype_name(q.dtype),
+        array_of(subtree_end),
         _optional(position_ids),
-        None if sinks is None else _array(sinks.float()),
+        None if sinks is None else array_of(sinks.float()),
         scale,
         window or 0,
         softcap or 0.0,
-        _array(out),
-        _array(lse),
+        array_of(out),
+        array_of(lse),
         threads=torch.get_num_threads(),
     )
     return out, lse
@@ -96,15 +83,15 @@ def tree_attention_bwd(
     dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) if need else None for t, need in zip((q, k, v), needs[:3], strict=True))
     dsinks = torch.empty(q.shape[1], dtype=torch.float32) if needs[3] and sinks is not None else None
     _core.tree_attention_bwd(
-        _array(dout),
-        _array(q),
-        _array(k),
-        _array(v),
-        _array(lse),
-        _name(q.dtype),
-        _array(subtree_end),
+        array_of(dout),
+        array_of(q),
+        array_of(k),
+        array_of(v),
+        array_of(lse),
+        dtype_name(q.dtype),
+        array_of(subtree_end),
         _optional(position_ids),
-        None if sinks is None else _array(sinks.float()),
+        None if sinks is None else array_of(sinks.float()),
         scale,
         window or 0,
         softcap or 0.0,

@@ -7,9 +7,6 @@ operands go through tensor cores with the weights rounded to 16 bits, fp32 opera
 the same bits twice. Rows don't mix; but where block boundaries fall within a row's keys depends on its place in the forest,
 so its last bits do too (the CPU route promises more).
 
-For 16-bit outputs the backward needs what the rounding of `out` lost: the row term of the softmax's gradient,
-sum(dout * out), cancels against terms of its own size. It is stored as a second 16-bit tensor beside out.
-
 Source: FlashAttention-2, arXiv 2307.08691. The blocks have not been tuned on a GPU.
 """
 
@@ -70,9 +67,9 @@ def _attend(
 @triton.jit(do_not_specialize=["T", "window"])
 def tree_attention_fwd_kernel(
     q_ptr, k_ptr, v_ptr, end_ptr, position_ptr, sinks_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
-    out_ptr, low_ptr, lse_ptr, T, group, scale, window, softcap,
+    out_ptr, lse_ptr, T, group, scale, window, softcap,
     stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_ot, stride_oh,
-    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr, HAS_LOW: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
     UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     # The last queries of a tree see the most: they go first.
@@ -130,10 +127,7 @@ def tree_attention_fwd_kernel(
     total = tl.where(offs_q < T, total, 1.0)  # lanes without a query
     out = acc / total[:, None]
     at = head.to(tl.int64) * stride_oh + offs_q.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
-    rounded = round_to(out, out_ptr.dtype.element_ty)
-    tl.store(out_ptr + at, rounded, mask=mask_q)
-    if HAS_LOW:
-        tl.store(low_ptr + at, round_to(out - rounded.to(tl.float32), low_ptr.dtype.element_ty), mask=mask_q)
+    tl.store(out_ptr + at, round_to(out, out_ptr.dtype.element_ty), mask=mask_q)
     tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (most + tl.log2(total)) / LOG2E, mask=offs_q < T)
 
 
@@ -148,23 +142,22 @@ def tree_attention_fwd(
     scale: float,
     window: int | None,
     softcap: float | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included; what out's rounding lost, [T, Hq, D] or empty for fp32."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included."""
     T, Hq, D = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    low = torch.empty_like(out) if q.dtype != torch.float32 else out.new_empty(0)
     lse = torch.empty(Hq, T, dtype=torch.float32, device=q.device)
     if out.numel() == 0:
-        return out, lse, low
+        return out, lse
     config, _, _ = attention_configs(q)
     has_window = window is not None
     ranges = block_ranges(subtree_end, position_ids if has_window else None, config.block_other)
     tree_attention_fwd_kernel[(triton.cdiv(T, config.block_own), Hq)](
-        q, k, v, subtree_end, position_ids, sinks, *ranges, out, low, lse, T, Hq // k.shape[1], scale, window or 0,
+        q, k, v, subtree_end, position_ids, sinks, *ranges, out, lse, T, Hq // k.shape[1], scale, window or 0,
         softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1), out.stride(0),
         out.stride(1),
-        HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None, HAS_LOW=low.numel() > 0,
+        HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None,
         UPCAST_DOT=upcast_dot(q), HEAD_D=D, BLOCK_D=triton.next_power_of_2(D), BLOCK_Q=config.block_own,
         BLOCK_K=config.block_other, num_warps=config.num_warps, num_stages=config.num_stages,
     )  # fmt: skip
-    return out, lse, low
+    return out, lse

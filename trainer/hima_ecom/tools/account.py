@@ -60,7 +60,7 @@ def find_customer(
     if len(found) != 1:
         raise ToolError("no customer matches" if not found else "more than one customer matches; use the e-mail address")
     if store.customer_id not in (None, found[0]["customer_id"]):
-        raise ToolError("this session belongs to another customer")
+        raise ToolError("the conversation belongs to another customer")
     store.customer_id = found[0]["customer_id"]
     return {key: found[0][key] for key in ("customer_id", "first_name", "last_name")}
 
