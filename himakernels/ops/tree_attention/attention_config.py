@@ -25,7 +25,7 @@ _HALF: dict[str, dict[int, _Configs]] = {
     "sm_80": {
         64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 2), AttentionConfig(64, 32, 4, 2)),
         128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(64, 64, 8, 2), AttentionConfig(64, 64, 8, 2)),
-        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 32, 8, 1)),
     },
     "sm_90": {
         64: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 2)),
@@ -46,7 +46,7 @@ _HALF: dict[str, dict[int, _Configs]] = {
 _FLOAT: dict[str, dict[int, _Configs]] = {
     "sm_80": {
         64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
-        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
         256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
     "sm_90": {
@@ -56,12 +56,12 @@ _FLOAT: dict[str, dict[int, _Configs]] = {
     },
     "sm_100": {
         64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
-        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
         256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
     "gfx942": {
         64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 4, 1)),
-        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
         256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
 }
