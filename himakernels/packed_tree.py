@@ -78,7 +78,11 @@ class PackedTree:
             TypeError: no tensors.
         """
         if not isinstance(values, torch.Tensor):
-            got = tuple(len(check_tensor(f"values[{n}]", value)) for n, value in enumerate(values))
+            values = [check_tensor(f"values[{n}]", value) for n, value in enumerate(values)]
+            scalars = [n for n, value in enumerate(values) if value.dim() == 0]
+            if scalars:
+                raise ValueError(f"values[{scalars[0]}]: expected shape [length, ...], got []")
+            got = tuple(len(value) for value in values)
             if len(got) != len(self.lengths):
                 raise ValueError(f"values: expected one tensor for each of {len(self.lengths)} sequences, got {len(got)}")
             if got != self.lengths:
@@ -86,7 +90,7 @@ class PackedTree:
                 raise ValueError(f"values[{n}]: expected {self.lengths[n]} values, got {got[n]}")
             if not got:
                 raise ValueError("values: expected a tensor [0, ...] where there are no sequences, got an empty list")
-            values = torch.cat(list(values))
+            values = torch.cat(values)
         if values.dim() == 0 or values.shape[0] != sum(self.lengths):
             raise ValueError(f"values: expected shape [{sum(self.lengths)}, ...], got {list(values.shape)}")
         check_device("values", values, self.source.device)

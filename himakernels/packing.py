@@ -58,14 +58,20 @@ def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtyp
     return np.concatenate(arrays, dtype=wide) if arrays else np.empty(0, wide)
 
 
-def _limit(name: str, value: object, least: int) -> int:
-    """An integer >= least; None stands for no limit and gives -1."""
+# Samples and policies are counted from 0: something is kept for each number up to the largest.
+_MOST_NUMBERS = 2**24
+_MOST_TOKENS = 2**62
+
+
+def _limit(name: str, value: object, least: int, most: int) -> int:
+    """An integer in [least, most]; None stands for no limit and gives -1."""
     if value is None:
         return -1
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected int or None, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected a number >= {least}, got {value}")
+    if not least <= value <= most:
+        bound = f">= {least}" if value < least else f"<= {most}"
+        raise ValueError(f"{name}: expected a number {bound}, got {value}")
     return int(value)
 
 
@@ -136,9 +142,10 @@ def pack(
 
     Micro-batches are runs of the sequences in depth-first order of their trie, so a prefix is repeated once for each cut
     through it, and no sequence is ever cut. Of all ways to cut that order within the budget, the one taken is best in, one
-    after the other: the fewest samples cut (a sample spread over several sequences stays whole if any cut allows it;
-    otherwise its rows lie in several micro-batches, see `Packing.split_samples`), the fewest tokens in all, the fewest
-    micro-batches, the smallest largest one, the largest smallest one.
+    after the other: the fewest samples cut, the fewest tokens in all, the fewest micro-batches, the smallest largest one, the
+    largest smallest one. A sample spread over several sequences stays whole if any cut allows it; otherwise its rows lie in
+    several micro-batches and `Packing.split_samples` names it: losses that look at a whole sample (the mean of grpo and sapo,
+    sequence ratios, vespo) then do not add up to that of one call.
 
     A sample has one loss row for a distinct (policy, prefix, token) that it trains, also when several of its sequences train
     it (a trajectory given twice counts once); `source` is then the first in packed order. Different samples have a row each.
@@ -155,7 +162,10 @@ def pack(
     N = len(arrays)
     policies = np.zeros(N, np.int64) if policy_id is None else _per_sequence("policy_id", policy_id, N)
     of_token, of_sequence = _samples(sample_id, trained, lengths)
-    S, P = _limit("num_samples", num_samples, 0), _limit("num_policies", num_policies, 1)
+    for name, numbers in (("sample_id", of_token), ("sample_id", of_sequence), ("policy_id", policies)):
+        if numbers is not None and numbers.max(initial=-1) >= _MOST_NUMBERS:
+            raise ValueError(f"{name}: expected numbers below {_MOST_NUMBERS}, counted from 0, got {numbers.max()}")
+    S, P = _limit("num_samples", num_samples, 0, _MOST_NUMBERS), _limit("num_policies", num_policies, 1, _MOST_NUMBERS)
     if S < 0:
         S = max(int(s.max(initial=-1)) + 1 for s in (of_token, of_sequence, np.empty(0, np.int64)) if s is not None)
     if of_sequence is not None:
@@ -166,9 +176,9 @@ def pack(
         np.concatenate([[0], np.cumsum(lengths)]),
         policies,
         max(int(policies.max(initial=0)) + 1, 1) if P < 0 else P,
-        _limit("vocab_size", vocab_size, 1),
+        _limit("vocab_size", vocab_size, 1, _MOST_TOKENS),
         S,
-        _limit("token_budget", token_budget, 1),
+        _limit("token_budget", token_budget, 1, _MOST_TOKENS),
     )
     agents: torch.Tensor | None = None
     if agent_id is not None:

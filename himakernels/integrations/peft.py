@@ -12,130 +12,27 @@ Inside, the forward of each LoRA layer of this one model is replaced on the inst
 takes one adapter a row of the batch, refuses a model in training mode, and gathers and scatters rows for every adapter.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import torch
-from peft import PeftModel, PeftType
-from peft.tuners.lora.layer import Linear, LoraLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
+from peft import PeftModel
 
 from himakernels.checks import check_dtype, check_shape
+from himakernels.integrations.peft_checks import (
+    Names,
+    check_dropout,
+    check_model,
+    check_names,
+    check_state,
+    holders,
+    lora_layers,
+)
 from himakernels.ops.grouped_lora import grouped_lora
 
 __all__ = ["packed_adapters", "train_adapters"]
-
-Names = Sequence[str | None]
-
-
-def _lora_layers(model: torch.nn.Module) -> dict[str, Any]:
-    """Path -> LoRA layer: a torch module whose class also has LoraLayer, a mixin, among its bases."""
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
-
-
-def _holders(layer: Any) -> set[str]:
-    """The adapters that target this layer."""
-    return set(layer.lora_A) | set(layer.lora_embedding_A)
-
-
-def _check_names(model: object, names: Names) -> PeftModel:
-    """`model`, a PeftModel that has every adapter of `names`, each of them LoRA."""
-    if not isinstance(model, PeftModel):
-        raise TypeError(f"model: expected a peft.PeftModel, got {type(model).__name__}")
-    if isinstance(names, str) or len(names) == 0:
-        raise ValueError(f"names: expected at least one adapter, in a sequence, got {names!r}")
-    known = model.peft_config
-    for i, name in enumerate(names):
-        if name is None:
-            continue
-        if name not in known:
-            raise ValueError(f"names[{i}]: expected one of {sorted(known)} or None, got {name!r}")
-        kind = known[name].peft_type
-        if kind != PeftType.LORA:
-            raise NotImplementedError(f"adapter {name!r}: expected a LoRA adapter, got {getattr(kind, 'value', kind)}")
-    return model
-
-
-def _check_config(model: PeftModel, name: str, targeted: list[str]) -> None:
-    """Refuses what an adapter's configuration asks for beyond plain LoRA on linear layers, and targets that are not there."""
-    config: Any = model.peft_config[name]
-    plain = {"bias": "none", "use_dora": False, "lora_bias": False}
-    for option, expected in plain.items():
-        if getattr(config, option) != expected:
-            raise NotImplementedError(f"adapter {name!r}: expected {option}={expected!r}, got {getattr(config, option)!r}")
-    for option in ("modules_to_save", "trainable_token_indices", "target_parameters"):
-        if getattr(config, option):
-            raise NotImplementedError(f"adapter {name!r}: expected no {option}, got {getattr(config, option)!r}")
-    targets = config.target_modules
-    if isinstance(targets, set | list | tuple):
-        missing = sorted(t for t in targets if not any(f".{layer}".endswith(f".{t}") for layer in targeted))
-        if missing:
-            raise ValueError(f"adapter {name!r}: expected target_modules that the model has, got {missing}, which it has not")
-    if not targeted:
-        raise ValueError(f"adapter {name!r}: expected LoRA layers in this model, got none for target_modules={targets!r}")
-
-
-def _check_base(model: PeftModel, names: set[str]) -> None:
-    """ValueError where adapters name different base models, or another one than this."""
-    bases = {f"adapter {name!r}": model.peft_config[name].base_model_name_or_path for name in sorted(names)}
-    bases = {"the model": getattr(model.get_base_model(), "name_or_path", None), **bases}
-    known = [(who, str(base).rstrip("/")) for who, base in bases.items() if base]
-    for who, base in known[1:]:
-        if base != known[0][1]:
-            raise ValueError(
-                f"{who}: expected the base model {known[0][1]!r}, as {known[0][0]} has it, got {base!r} "
-                "(check_base=False where two names mean one model)"
-            )
-
-
-def _check_layer(path: str, layer: Any, names: set[str]) -> None:
-    """Refuses a layer whose adapters in `names` do more than add scaling * B A x to a linear layer."""
-    if type(layer) is not Linear:
-        raise NotImplementedError(f"{path}: expected LoRA on a linear layer (peft's lora.Linear), got {type(layer)}")
-    if "forward" in vars(layer):
-        raise RuntimeError(f"{path}: expected the layer's own forward, got one that another library put in its place")
-    for name in sorted(names & set(layer.lora_variant)):
-        raise NotImplementedError(f"{path}: expected plain LoRA for adapter {name!r}, got {type(layer.lora_variant[name])}")
-
-
-def _check_model(model: PeftModel, names: set[str], check_base: bool) -> dict[str, Any]:
-    """The model's LoRA layers, after everything that is not supported was refused."""
-    layers = _lora_layers(model)
-    for name in sorted(names):
-        _check_config(model, name, [path for path, layer in layers.items() if name in _holders(layer)])
-    if check_base:
-        _check_base(model, names)
-    base: Any = model.get_base_model()
-    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-    for path, module in model.named_modules():
-        if isinstance(module, AuxiliaryTrainingWrapper):
-            raise NotImplementedError(f"{path}: expected no modules_to_save or trainable tokens, got {type(module).__name__}")
-    for path, layer in layers.items():
-        if layer.merged:
-            raise ValueError(f"{path}: expected adapters apart from the base weights, got merged {layer.merged_adapters}")
-        if layer.disable_adapters:
-            raise ValueError(f"{path}: expected enabled adapters, got disabled ones (use None in names for the bare base)")
-        used = names & _holders(layer)
-        if used:
-            _check_layer(path, layer, used)
-            if layer is head:
-                raise NotImplementedError(
-                    f"{path}: expected no LoRA on the output head (the loss reads its weight), got {sorted(used)}"
-                )
-            _check_dropout(path, layer, used)
-    return layers
-
-
-def _check_dropout(path: str, layer: Any, names: set[str]) -> None:
-    for name in sorted(names):
-        dropout = layer.lora_dropout[name]
-        if isinstance(dropout, torch.nn.Dropout) and dropout.p > 0 and dropout.training:
-            raise NotImplementedError(
-                f"{path}: expected lora_dropout 0 in training for adapter {name!r}, got {dropout.p} (PPO-style ratios need "
-                "the sampled policy; set it to 0, or call model.eval())"
-            )
 
 
 class _Step:
@@ -189,27 +86,30 @@ class _Step:
 
     def forward_of(self, path: str, layer: Any) -> Callable[..., torch.Tensor]:
         """The forward of one layer: its base layer, and for each token its adapter's part."""
-        used = {name for name in self.names if name is not None and name in _holders(layer)}
+        # An adapter without tokens is left out: its parameters then have no gradient, as in PEFT, instead of zeros.
+        present = [name if begin < end else None for name, (begin, end) in zip(self.names, pairwise(self.starts), strict=True)]
+        used = {name for name in present if name is not None and name in holders(layer)}
 
         def forward(x: torch.Tensor, *args: Any, adapter_names: Any = None, **kwargs: Any) -> torch.Tensor:
             if adapter_names is not None:
                 raise ValueError(f"{path}: expected no adapter_names inside packed_adapters, got {adapter_names!r}")
+            check_state(path, layer)
             base: torch.Tensor = layer.base_layer(x, *args, **kwargs)
             if not used:
                 return base
             tokens = x.shape[:-1].numel()
             if tokens != self.starts[-1]:
                 raise ValueError(f"{path}: expected segments[-1] = {self.starts[-1]} tokens, got {tokens} ({list(x.shape)})")
-            _check_dropout(path, layer, used)
+            check_dropout(path, layer, used)
             if torch.is_autocast_enabled(x.device.type):
                 x = x.to(base.dtype)
-            pairs = [self._matrices(layer, name, used) for name in self.names]
+            pairs = [self._matrices(layer, name, used) for name in present]
             y = grouped_lora(
                 x.reshape(tokens, -1),
                 [a for a, _ in pairs],
                 [b for _, b in pairs],
                 self._segments_on(x.device),
-                [1.0 if name not in used or name is None else layer.scaling[name] for name in self.names],
+                [1.0 if name not in used or name is None else layer.scaling[name] for name in present],
                 base=base.reshape(tokens, -1),
             )
             return y.view(base.shape)
@@ -238,7 +138,8 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
 
     Args:
         model: a PeftModel whose adapters are LoRA on linear layers. Which of them is active does not matter.
-        names: for each policy its adapter, None for the bare base model. An adapter adds nothing where it has no layer.
+        names: for each policy its adapter, None for the bare base model. An adapter adds nothing where it has no layer, and
+            gets no gradient (None, not zeros) where it has no tokens.
         segments: [len(names) + 1] int32, ascending, from 0 to T (`PackedTree.segments`); its values are read once, here.
             Tokens are counted row by row: an input [1, T] of packed tokens, or [N, L] whose rows are ordered by adapter.
         check_base: compare the names of the base models that the adapters were made for.
@@ -258,12 +159,12 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
             on anything but torch linear layers, on the output head, or with dropout in training.
         RuntimeError: packed_adapters is active on this model already, or another library replaced a layer's forward.
     """
-    model = _check_names(model, names)
+    model = check_names(model, names)
     if getattr(model, _ACTIVE, False):
         raise RuntimeError("packed_adapters: expected a model without a packed step, got one inside another on the same model")
     check_shape("segments", segments, (len(names) + 1,))
     check_dtype("segments", segments, (torch.int32,))
-    layers = _check_model(model, {name for name in names if name is not None}, check_base)
+    layers = check_model(model, {name for name in names if name is not None}, check_base)
     step = _Step(model, layers, names, segments)
     if step.starts[0] != 0 or any(begin > end for begin, end in pairwise(step.starts)):
         raise ValueError(f"segments: expected ascending values from 0, got {step.starts}")
@@ -283,11 +184,11 @@ def train_adapters(model: PeftModel, names: Names) -> dict[str, list[torch.nn.Pa
     Raises:
         TypeError, ValueError, NotImplementedError: no PeftModel, an unknown or empty list of names, another tuner.
     """
-    model = _check_names(model, names)
+    model = check_names(model, names)
     model.requires_grad_(False)
     parameters: dict[str, list[torch.nn.Parameter]] = {name: [] for name in names if name is not None}
-    for layer in _lora_layers(model).values():
-        for name in parameters.keys() & _holders(layer):
+    for layer in lora_layers(model).values():
+        for name in parameters.keys() & holders(layer):
             for part in ("lora_A", "lora_B"):
                 if name in getattr(layer, part):
                     parameters[name] += getattr(layer, part)[name].requires_grad_(True).parameters()

@@ -63,6 +63,9 @@ def _attention(
         raise NotImplementedError(f"{who}: expected no arguments beside those of a causal softmax attention, got {unknown}")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise NotImplementedError(f"{who}: expected causal attention, got is_causal=False")
+    if torch.is_autocast_enabled(query.device.type):  # rotations and norms leave some of the three in fp32
+        narrow = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (t.to(narrow) for t in (query, key, value))
     T = subtree_end.shape[0]
     if query.shape[0] != 1 or not query.shape[2] == key.shape[2] == T:
         shapes = f"{list(query.shape)} and {list(key.shape)}"
@@ -161,6 +164,8 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
         check_device(f"packed.{name}", getattr(packed, name), device)
     if device.type == "cpu":
         check_range("packed.token_ids", packed.token_ids, embedding.shape[0])
+    if packed.num_tokens == 0:
+        return embedding[packed.token_ids]  # type: ignore[no-any-return]
     check_depth(decoder.config, packed.position_ids[packed.leaf] + 1)
     attended: list[int] = []
     output = decoder(

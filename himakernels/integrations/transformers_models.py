@@ -39,8 +39,9 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
 
     Raises:
         NotImplementedError: recurrent or convolutional state, chunked or sparse attention, cross attention or an
-            encoder-decoder, attention in both directions, multi-modal rotary positions (M-RoPE), attention that does not use
-            the interface. ValueError: another attention than `attention` is set, or attention dropout in training.
+            encoder-decoder, attention in both directions, a head dimension that tree_attention has not, multi-modal rotary
+            positions (M-RoPE), attention that does not use the interface.
+        ValueError: another attention than `attention` is set, or attention dropout in training.
     """
     decoder: PreTrainedModel = model.get_decoder()
     config = decoder.config
@@ -56,6 +57,11 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     if convolutions or (kinds is None and getattr(decoder, "_is_stateful", False)):
         where = f" with {convolutions[0]}" if convolutions else ""
         raise NotImplementedError(f"model: expected a decoder without recurrent or convolutional state, {got}{where}")
+    if decoder.get_output_embeddings() is not None:
+        raise NotImplementedError(f"model: expected a decoder that ends in hidden states, {got} whose get_decoder() has a head")
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if not 16 <= head_dim <= 256 or head_dim % 8 != 0:
+        raise NotImplementedError(f"model: expected a head_dim of 16 to 256 that is a multiple of 8, {got} with {head_dim}")
     if not decoder._can_set_attn_implementation():
         raise NotImplementedError(f"model: expected attention through transformers' AttentionInterface, {got} with its own")
     if "position_ids" not in inspect.signature(decoder.forward).parameters:

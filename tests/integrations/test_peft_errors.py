@@ -9,7 +9,7 @@ pytest.importorskip("peft")
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from himakernels.integrations.peft import packed_adapters
+from himakernels.integrations.peft import packed_adapters, train_adapters
 
 PLAIN = {"r": 2, "target_modules": ["q_proj", "down_proj"]}
 
@@ -116,7 +116,7 @@ def test_states_of_the_model() -> None:
     with pytest.raises(ValueError, match=r"q_proj: expected adapters apart from the base weights, got merged \['one'\]"):
         enter(model)
     model.unmerge_adapter()
-    with model.disable_adapter(), pytest.raises(ValueError, match="q_proj: expected enabled adapters, got disabled ones"):
+    with model.disable_adapter(), pytest.raises(ValueError, match=r"q_proj: expected enabled adapters, got disabled ones"):
         enter(model)
     layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
     layer.forward = layer.forward
@@ -152,3 +152,26 @@ def test_adapters_narrower_than_the_model() -> None:
     model.base_model.model.model.layers[0].self_attn.q_proj.lora_A["one"].half()
     with pytest.raises(TypeError, match=r"a\[0\]: expected dtype float32, got float16"):
         enter(model)
+
+
+def test_adapters_disabled_or_merged_inside_are_refused() -> None:
+    """PEFT's idiom for the reference policy would otherwise give the policy itself."""
+    model = model_with()
+    with packed_adapters(model, ["one"], torch.tensor([0, 5], dtype=torch.int32)):
+        with (
+            model.disable_adapter(),
+            pytest.raises(ValueError, match=r"q_proj: expected enabled adapters, got disabled ones"),
+        ):
+            model(input_ids=torch.zeros(1, 5, dtype=torch.int64))
+        model.merge_adapter(["one"])
+        with pytest.raises(ValueError, match=r"q_proj: expected adapters apart from the base weights, got merged \['one'\]"):
+            model(input_ids=torch.zeros(1, 5, dtype=torch.int64))
+
+
+def test_an_adapter_without_tokens_has_no_gradient() -> None:
+    model = model_with(r=3)
+    parameters = train_adapters(model, ["one", "two"])
+    with packed_adapters(model, ["one", "two"], torch.tensor([0, 5, 5], dtype=torch.int32)):
+        model(input_ids=torch.arange(5)[None]).logits.square().sum().backward()
+    assert all(p.grad is not None for p in parameters["one"])
+    assert all(p.grad is None for p in parameters["two"])

@@ -225,3 +225,20 @@ def test_heads_that_are_more_than_a_linear_layer() -> None:
     model.transform = torch.nn.Linear(32, 32)
     with pytest.raises(NotImplementedError, match=r"only a linear head after the decoder, .*'transform.weight'"):
         hf.output_head(model)
+
+
+def test_an_empty_forest_gives_an_empty_result() -> None:
+    hidden = hf.hidden_states(make_model("llama"), pack([])[0])
+    assert hidden.shape == (0, SIZES["hidden_size"])
+    assert hidden.requires_grad
+
+
+def test_autocast_reaches_the_attention() -> None:
+    """Rotations leave queries and keys in fp32 beside bf16 values; near the fp32 run, with every gradient."""
+    model = make_model("llama")
+    want = hf.hidden_states(model, FOREST)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = hf.hidden_states(model, FOREST)
+    torch.testing.assert_close(got.float(), want, rtol=0.1, atol=0.1)
+    got.float().square().sum().backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if "lm_head" not in name)

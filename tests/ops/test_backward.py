@@ -42,6 +42,14 @@ def test_second_derivatives_of_attention_are_refused() -> None:
         torch.autograd.grad(out.sum(), [q, k, v], create_graph=True)
 
 
+def test_second_derivatives_of_lora_are_refused(device: torch.device) -> None:
+    x, a, b = (torch.randn(*size, device=device).requires_grad_() for size in ((5, 8), (4, 8), (6, 4)))
+    segments = torch.tensor([0, 5], dtype=torch.int32, device=device)
+    y = hk.grouped_lora(x, [a], [b], segments, [1.0])
+    with pytest.raises(RuntimeError, match=r"create_graph: expected False .*second derivatives.* got True"):
+        torch.autograd.grad(y.square().sum(), [x, a, b], create_graph=True)
+
+
 @pytest.mark.parametrize("used", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("form", ["linear", "logits"])
 def test_only_the_outputs_that_are_used_have_a_gradient(

@@ -178,3 +178,11 @@ def test_the_gate_rejects(name: str, device: torch.device) -> None:
     assert_gate("right", run(tree_attention, right, torch.float32), truth, eager, n=60)
     with pytest.raises(AssertionError, match="outside the gate"):
         assert_gate("wrong", run(tree_attention, {**right, **wrong}, torch.float32), truth, eager, n=60)
+
+
+@pytest.mark.parametrize("layout", ["every other", "expanded"])
+def test_sinks_may_lie_anywhere(layout: str) -> None:
+    forest, (q, k, v, _) = forest_of([0, 1, 2, 1]), operands(4, (4, 2), 16)
+    sinks = torch.arange(8.0)[::2] if layout == "every other" else torch.ones(()).expand(4)
+    out, want = (tree_attention(q, k, v, forest[0], sinks=s) for s in (sinks, sinks.contiguous()))
+    assert torch.equal(out, want)

@@ -7,7 +7,8 @@ import torch
 
 from himakernels.backend import use_triton
 from himakernels.checks import FLOATS, check_device, check_dtype, check_finite, check_shape
-from himakernels.library import define_op
+from himakernels.library import define_op, refuse_second_derivative
+from himakernels.lm_head.arguments import row_major
 from himakernels.ops.grouped_lora import cpu
 
 Optional = torch.Tensor | None
@@ -106,6 +107,7 @@ class _GroupedLora(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:
+        refuse_second_derivative()
         x, h, segments, *adapters = ctx.saved_tensors
         half = len(adapters) // 2
         a, b = adapters[:half], adapters[half:]
@@ -115,14 +117,9 @@ class _GroupedLora(torch.autograd.Function):
         db: list[Optional] = [None] * half
         if need_x or any(need_adapters):
             needs = [need_x, *need_adapters]
-            dx, da_flat, db_flat = _op_bwd(_rows(dy), x, h, a, b, segments, ctx.scaling, needs)
+            dx, da_flat, db_flat = _op_bwd(row_major(dy), x, h, a, b, segments, ctx.scaling, needs)
             da, db = _blocks(da_flat, a, need_adapters[:half]), _blocks(db_flat, b, need_adapters[half:])
         return dx if need_x else None, dy if need_base else None, None, None, *da, *db
-
-
-def _rows(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with neighbours of a row next to each other: itself, or a copy."""
-    return matrix if matrix.stride(1) == 1 or matrix.shape[1] <= 1 else matrix.contiguous()
 
 
 def _check(
@@ -201,5 +198,5 @@ def grouped_lora(
     """
     _check(x, a, b, segments, scaling, base)
     adapters = [t.contiguous() for t in (*a, *b)]
-    x, base = _rows(x), None if base is None else _rows(base)
+    x, base = row_major(x), None if base is None else row_major(base)
     return _GroupedLora.apply(x, base, segments.contiguous(), [float(s) for s in scaling], *adapters)  # type: ignore[no-any-return]

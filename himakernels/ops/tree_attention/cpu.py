@@ -1,6 +1,6 @@
 """The CPU route of tree attention: csrc/tree_attention.h for fp32, bf16 and fp16, torch by blocks of queries for fp64.
 
-The same functions as in kernels.py, under the same names. No scores of T x T are in memory. In C++ every sum is one chain in
+The same functions as in fwd_kernels.py and bwd_kernels.py. No scores of T x T are in memory. In C++ every sum is one chain in
 packed order to which invisible tokens add nothing, so a query's output has the same bits in a forest, in its tree and on its
 path alone, and all gradients are the same for any number of threads.
 """

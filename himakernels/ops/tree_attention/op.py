@@ -225,7 +225,7 @@ def tree_attention(
         q,
         k,
         v,
-        sinks,
+        None if sinks is None else sinks.contiguous(),
         subtree_end.contiguous(),
         depths,
         float(q.shape[2] ** -0.5 if scale is None else scale),

@@ -173,5 +173,7 @@ def _num_agents(a: LossArguments) -> int:
     if num_agents is None:
         lengths = [len(t) for t in (a.num_samples, a.num_tokens) if isinstance(t, torch.Tensor) and t.dim() == 1]
         num_agents = lengths[0] if lengths else int(a.agent_id.max()) + 1 if len(a.agent_id) else 1
+    if isinstance(num_agents, bool) or not isinstance(num_agents, int):
+        raise TypeError(f"num_agents: expected an int, got {type(num_agents).__name__}")
     check_positive("num_agents", num_agents)
     return num_agents

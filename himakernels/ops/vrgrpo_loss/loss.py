@@ -130,7 +130,9 @@ def vrgrpo_loss(
         sapo_temperature_pos, sapo_temperature_neg: tau of sapo, default 1 and 1.05.
         vespo_k_pos, vespo_lambda_pos, vespo_k_neg, vespo_lambda_neg: of vespo, default 2, 3, 3 and 2.
         num_samples, num_tokens: the normalisers N_a and T_a over all micro-batches and ranks ([A] with agent_id); default
-            is what this call counts. With them gradient accumulation and several ranks sum to the one-call loss.
+            is what this call counts. With them gradient accumulation and several ranks sum to the one-call loss, as long as all
+            rows of a sample are in one call: grpo and sapo average over a sample, and sequence ratios, vespo and importance by
+            sequence look at all of it (`Packing.split_samples` lists the samples that a packing had to cut).
         grad_scale: the factor that the loss will be multiplied by before its backward, a number or a tensor [] on the device:
             for fp16, that of torch.amp.GradScaler (`scaler.get_scale()`). The gradients are computed times it, so they
             don't underflow before the scaler's factor reaches them; the loss itself is not scaled. Any other upstream

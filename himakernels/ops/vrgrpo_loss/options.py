@@ -54,6 +54,7 @@ class PolicyOptions:
         check_choice("ratio_level", self.ratio_level, RATIO_LEVELS)
         check_choice("kl_estimator", self.kl_estimator, KL_ESTIMATORS)
         check_choice("importance", self.importance, (None, *IMPORTANCE))
+        check_choice("kl_ratio_correction", self.kl_ratio_correction, (False, True))
         check_non_negative("clip_low", self.clip_low)
         check_non_negative("clip_high", self.clip_high)
         for name in ("sapo_temperature_pos", "sapo_temperature_neg"):
@@ -76,6 +77,8 @@ class PolicyOptions:
             )
         if self.max_completion_length is not None:
             check_positive("max_completion_length", self.max_completion_length)
+            if self.max_completion_length != int(self.max_completion_length):
+                raise ValueError(f"max_completion_length: expected a whole number, got {self.max_completion_length!r}")
         elif self.loss_type == "dr_grpo":
             raise ValueError("max_completion_length: expected a length with loss_type='dr_grpo', got None")
 
