@@ -146,3 +146,27 @@ def test_an_infinite_reward_shows_in_the_loss(normalize: str, device: torch.devi
         **{k: v.cpu() if k != "normalize" else v for k, v in options.items()},
     )
     assert bool(reference.isnan())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"agent_id": True, "num_agents": 2.5}, TypeError, "num_agents: expected an int, got float"),
+        ({"loss_type": "dr_grpo", "max_completion_length": 2.5}, ValueError, "max_completion_length: expected a whole number"),
+        (
+            {"kl_coef": 0.1, "ref_logprobs": True, "kl_ratio_correction": "no"},
+            ValueError,
+            "kl_ratio_correction: expected one of",
+        ),
+        ({"grad_scale": 1e300}, ValueError, r"grad_scale: expected a number that fp32 holds, got 1e\+300"),
+        ({"grad_scale": 1e-50}, ValueError, "grad_scale: expected a number that fp32 holds, got 1e-50"),
+    ],
+)
+def test_numbers_that_nothing_could_be_done_with(
+    options: dict, error: type[Exception], match: str, device: torch.device
+) -> None:
+    logits, ids = torch.randn(3, 5, device=device), torch.zeros(3, dtype=torch.int64, device=device)
+    tensors = {"agent_id": ids[:1], "ref_logprobs": torch.zeros(3, device=device)}
+    given = {name: tensors[name] if value is True else value for name, value in options.items()}
+    with pytest.raises(error, match=match):
+        vrgrpo_loss_from_logits(logits, ids, sample_id=ids, advantages=torch.ones(1, device=device), **given)
