@@ -96,8 +96,7 @@ def check_grad_scale(value: torch.Tensor | float | None, like: torch.Tensor) -> 
     """`grad_scale`, a number or tensor [], as fp32 [] on the device: loss scalers hold theirs so."""
     if value is not None and not isinstance(value, torch.Tensor):
         check_positive("grad_scale", value)
-        narrow = float(torch.tensor(float(value), dtype=torch.float32))
-        if not 0 < narrow < float("inf"):
+        if not torch.finfo(torch.float32).tiny <= value <= torch.finfo(torch.float32).max:
             raise ValueError(f"grad_scale: expected a number that fp32 holds, got {value!r}")
     scale = number_tensor("grad_scale", value, None, like)
     return None if scale is None else scale.float()
