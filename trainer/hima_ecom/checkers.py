@@ -1,0 +1,158 @@
+"""Checking an episode against its task: R_A in [0, 1], without a judge model.
+
+A specification is a JSON object, one of:
+
+- `{"kind": "text", "value": V, "accept": [V2, ...], "reject": [W, ...]}`: the answer contains V or one of V2 and none of W: 1.
+  Otherwise half of the best F1 of its words against V and V2, so that a near miss can be told from a far one.
+- `{"kind": "number", "value": "12.50", "unit": "USD", "tolerance": "0.005"}`: the answer names that quantity, in this unit or in
+  one that converts to it, beside few other numbers.
+- `{"kind": "state", "calls": [{"name", "arguments"}, ...]}`: the store is exactly as after these calls.
+- `{"kind": "calls", "calls": [{"agent", "name", "arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
+- `{"kind": "refusal", "reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
+  as it was.
+- `{"kind": "all", "parts": [S, ...]}`: the mean of the parts, so 1 only where all hold.
+"""
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from trainer.hima_ecom import answers
+from trainer.hima_ecom.world import World
+from trainer.types import Call
+
+KINDS = {
+    "text": ("value",),
+    "number": ("value",),
+    "state": ("calls",),
+    "calls": ("calls",),
+    "refusal": ("reasons",),
+    "all": ("parts",),
+}
+UNCHANGED = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # SHA-256 of "{}": no touched rows
+
+
+class Evidence(NamedTuple):
+    """What an episode left: its answer, its calls, the hash of its store, and what was asked of whom."""
+
+    answer: str
+    calls: Sequence[Call]
+    state_hash: str
+    query: str
+    customer_id: str | None
+    world: World
+
+
+def check(spec: dict[str, Any], evidence: Evidence) -> float:
+    """The accuracy R_A of an episode. Raises: ValueError for a specification that is none (see `problems`)."""
+    kind = spec.get("kind")
+    if kind == "all":
+        parts = spec["parts"]
+        return sum(check(part, evidence) for part in parts) / len(parts)
+    if kind == "state":
+        return float(evidence.state_hash == expected_hash(evidence.world, evidence.customer_id, json.dumps(spec["calls"])))
+    if kind == "calls":
+        return _calls(spec["calls"], evidence.calls)
+    if kind not in KINDS:
+        raise ValueError(f"checker: expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    answer = evidence.answer
+    if answers.too_long(answer):
+        return 0.0
+    if kind == "text":
+        return _text(spec, answer)
+    if kind == "number":
+        value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
+        return float(answers.says_number(answer, value, spec.get("unit"), tolerance, evidence.query))
+    refused = answers.refuses(answer) and answers.says_any(answer, spec["reasons"])
+    return float(refused and evidence.state_hash == UNCHANGED)
+
+
+def _text(spec: dict[str, Any], answer: str) -> float:
+    if answers.says_any(answer, spec.get("reject", ())):
+        return 0.0
+    values = [spec["value"], *spec.get("accept", ())]
+    return 1.0 if answers.says_any(answer, values) else max(answers.f1(answer, value) for value in values) / 2
+
+
+def _calls(wanted: Sequence[dict[str, Any]], made: Sequence[Call]) -> float:
+    """The mean over the wanted calls of the best match among those made; a made call serves one wanted call."""
+    left = list(made)
+    total = 0.0
+    for call in wanted:
+        scores = [
+            _arguments(call["arguments"], other.arguments) if other.name == call["name"] and other.agent == call["agent"] else 0.0
+            for other in left
+        ]
+        best = max(range(len(left)), key=scores.__getitem__, default=None)
+        if best is not None and scores[best]:
+            total += scores[best]
+            del left[best]
+    return total / len(wanted)
+
+
+def _arguments(wanted: dict[str, Any], given: dict[str, Any]) -> float:
+    """Half for the name of the call, half for the share of equal arguments among all that are wanted or given."""
+    names = set(wanted) | {name for name, value in given.items() if value is not None}
+    if not names:
+        return 1.0
+    return 0.5 + 0.5 * sum(same(wanted.get(name), given.get(name)) for name in names) / len(names)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of arguments: texts without regard to case and outer space, numbers by value, lists of texts in any order."""
+    if isinstance(a, str) and isinstance(b, str):
+        return a.strip().casefold() == b.strip().casefold()
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, list) and isinstance(b, list):
+        if all(isinstance(item, str) for item in (*a, *b)):
+            return sorted(item.strip().casefold() for item in a) == sorted(item.strip().casefold() for item in b)
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return a == b
+
+
+@lru_cache(maxsize=4096)
+def expected_hash(world: World, customer_id: str | None, calls: str) -> str:
+    """The hash of the store after the calls (a JSON text) of a session of that customer."""
+    session = world.session(customer_id)
+    for call in json.loads(calls):
+        session.call(call["name"], call["arguments"])
+    return session.state_hash()
+
+
+def problems(spec: Any, where: str = "checker") -> list[str]:
+    """What is wrong with a specification, each as a sentence; empty if nothing is."""
+    if not isinstance(spec, dict) or spec.get("kind") not in KINDS:
+        got = spec.get("kind") if isinstance(spec, dict) else spec
+        return [f"{where}: expected an object whose kind is one of {', '.join(KINDS)}, got {got!r}"]
+    missing = [name for name in KINDS[spec["kind"]] if name not in spec]
+    if missing:
+        return [f"{where}: a {spec['kind']} checker needs {', '.join(missing)}"]
+    found = []
+    if spec["kind"] == "all":
+        if not isinstance(spec["parts"], list) or not spec["parts"]:
+            return [f"{where}.parts: expected a list of at least one checker, got {spec['parts']!r}"]
+        for i, part in enumerate(spec["parts"]):
+            found += problems(part, f"{where}.parts[{i}]")
+    elif spec["kind"] == "number":
+        for name in ("value", "tolerance"):
+            try:
+                Fraction(spec.get(name, "0"))
+            except (ValueError, TypeError, ZeroDivisionError):
+                found.append(f"{where}.{name}: expected a number as text, got {spec[name]!r}")
+    elif spec["kind"] in ("state", "calls"):
+        wanted = ("name", "arguments") if spec["kind"] == "state" else ("agent", "name", "arguments")
+        calls = spec["calls"]
+        if not isinstance(calls, list) or not all(isinstance(c, dict) and all(key in c for key in wanted) for c in calls):
+            found.append(f"{where}.calls: expected a list of objects with {', '.join(wanted)}")
+        elif spec["kind"] == "calls" and not calls:
+            found.append(f"{where}.calls: expected at least one call")
+    elif spec["kind"] == "text" and not isinstance(spec["value"], str):
+        found.append(f"{where}.value: expected a text, got {spec['value']!r}")
+    elif spec["kind"] == "refusal" and not (isinstance(spec["reasons"], list) and spec["reasons"]):
+        found.append(f"{where}.reasons: expected a list of at least one text, got {spec['reasons']!r}")
+    return found

@@ -1,0 +1,168 @@
+"""Writing one task: the expert plays through the real tools while the template reads what they return."""
+
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.session import Session
+from trainer.hima_ecom.tasks.phrases import DISTRACTORS, EMAIL, WORDS_ZH, Phrases
+from trainer.hima_ecom.tasks.pools import Pools
+from trainer.hima_ecom.tasks.task import Task
+from trainer.hima_ecom.tools import WRITING_TOOLS
+from trainer.react import Action, Answer, render
+
+
+class Skip(Exception):
+    """These draws make no task (nothing in stock, a rule forbids it); the generator draws again."""
+
+
+@dataclass
+class Builder:
+    """The task being written. A family calls `customer` (if the query is somebody's), `ask`, `delegate`, `finish`, `expect...`."""
+
+    pools: Pools
+    rng: random.Random
+    split: str
+    language: str
+    difficulty: int = 1
+    query: str = ""
+    final_response: str = ""
+    customer_id: str | None = None
+    email: str | None = None  # given in the query of a customer who is not logged in
+    nodes: list[dict[str, str]] = field(default_factory=list)
+    actions: int = 0
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    writes: list[dict[str, Any]] = field(default_factory=list)
+    session: Session = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.session = self.pools.world.session()
+
+    @property
+    def zh(self) -> bool:
+        """Whether the customer writes Chinese."""
+        return self.language == "zh"
+
+    def customer(self, customer_id: str, *, logged_in: float = 0.75) -> None:
+        """Whose query it is; with probability 1 - logged_in they must be identified by the e-mail address they give."""
+        row = self.pools.world.row("customers", customer_id)
+        assert row is not None
+        if self.rng.random() < logged_in:
+            self.customer_id = customer_id
+        else:
+            self.email = row["email"]
+            self.difficulty = min(3, self.difficulty + 1)
+        self.session = self.pools.world.session(self.customer_id)
+
+    def phrase(self, phrases: Phrases, **facts: Any) -> str:
+        """One of the phrases of this split and language."""
+        return phrases.draw(self.rng, self.split, self.language).format(**facts)
+
+    def ask(self, query: str) -> None:
+        """Sets the query: the e-mail where it is needed, and from difficulty 2 on perhaps a sentence that does not matter."""
+        sentences = [query]
+        if self.email is not None:
+            sentences.insert(self.rng.randrange(2), self.phrase(EMAIL, email=self.email))
+        if self.difficulty > 1 and self.rng.random() < 0.4:
+            sentences.insert(self.rng.randrange(len(sentences) + 1), self.phrase(DISTRACTORS))
+        self.query = ("" if self.zh else " ").join(sentences)
+
+    def delegate(self, agent: str, task: str, thought: str = "") -> "Expert":
+        """The master hands a task to a sub-agent; an e-commerce agent identifies the customer first where it has to."""
+        identify = agent == "efc" and self.email is not None and self.session.customer_id is None
+        if identify:
+            task += f" The customer's e-mail is {self.email}."
+        self.act("master", agent, {"task": task}, thought or f"The {agent} agent can do this.")
+        expert = Expert(self, agent)
+        if identify:
+            expert.call("find_customer", "I identify the customer.", email=self.email)
+        return expert
+
+    def finish(self, en: str, zh: str, thought: str = "I have what I need.") -> None:
+        """The master's final answer, in the language of the query."""
+        self.final_response = zh if self.zh else en
+        self.nodes.append({"agent": "master", "text": render(Answer(self.final_response, thought))})
+
+    def act(self, agent: str, name: str, arguments: dict[str, Any], thought: str) -> None:
+        """Records an action."""
+        self.actions += 1
+        self.nodes.append({"agent": agent, "text": render(Action(name, arguments, thought))})
+
+    def expect_text(self, value: str, *accept: str, reject: tuple[str, ...] = ()) -> None:
+        """The answer must contain a text; words of WORDS_ZH count in both languages."""
+        accepted = [*accept, *(WORDS_ZH[word] for word in (value, *accept) if word in WORDS_ZH)]
+        rejected = [*reject, *(WORDS_ZH[word] for word in reject if word in WORDS_ZH)]
+        self.parts.append({"kind": "text", "value": value, "accept": accepted, "reject": rejected})
+
+    def expect_number(self, value: str, unit: str | None = None, tolerance: str = "0.005") -> None:
+        """The answer must name a quantity."""
+        self.parts.append({"kind": "number", "value": str(value), "unit": unit, "tolerance": tolerance})
+
+    def expect_calls(self, *calls: tuple[str, str, dict[str, Any]]) -> None:
+        """These (agent, name, arguments) must be called."""
+        listed = [{"agent": agent, "name": name, "arguments": arguments} for agent, name, arguments in calls]
+        self.parts.append({"kind": "calls", "calls": listed})
+
+    def expect_refusal(self, *reasons: str) -> None:
+        """The answer must say that it cannot be done, and why."""
+        self.parts.append({"kind": "refusal", "reasons": list(reasons)})
+
+    def task(self, id: str, column: str, family: str) -> Task:
+        """The finished task. What was written is checked as a state."""
+        assert self.query, family
+        assert self.final_response, family
+        parts = self.parts + ([{"kind": "state", "calls": self.writes}] if any(_writes(c) for c in self.writes) else [])
+        assert parts, family
+        return Task(
+            id=id,
+            column=column,
+            split=self.split,
+            language=self.language,
+            difficulty=self.difficulty,
+            family=family,
+            query=self.query,
+            final_response=self.final_response,
+            checker=parts[0] if len(parts) == 1 else {"kind": "all", "parts": parts},
+            minimal_calls=self.actions,
+            customer_id=self.customer_id,
+            trajectory=tuple(self.nodes),
+        )
+
+
+def _writes(call: dict[str, Any]) -> bool:
+    return call["name"] in WRITING_TOOLS
+
+
+@dataclass
+class Expert:
+    """A sub-agent that solves its part through the session's tools."""
+
+    builder: Builder
+    agent: str
+
+    def call(self, tool: str, thought: str, **arguments: Any) -> Row:
+        """Calls a tool; returns its result. Raises: Skip where the tool refuses."""
+        result = self._call(tool, thought, arguments)
+        if "error" in result:
+            raise Skip(result["error"])
+        if tool in WRITING_TOOLS or tool == "find_customer":
+            self.builder.writes.append({"name": tool, "arguments": arguments})
+        return result
+
+    def refused(self, tool: str, thought: str, **arguments: Any) -> str:
+        """Calls a tool that must refuse; returns its reason. Raises: Skip where it does not."""
+        result = self._call(tool, thought, arguments)
+        if "error" not in result:
+            raise Skip(f"{tool} does not refuse")
+        return str(result["error"])
+
+    def answer(self, text: str, thought: str = "That answers it.") -> None:
+        """What the master is told."""
+        self.builder.nodes.append({"agent": self.agent, "text": render(Answer(text, thought))})
+
+    def _call(self, tool: str, thought: str, arguments: dict[str, Any]) -> Row:
+        self.builder.act(self.agent, tool, arguments, thought)
+        result: Row = json.loads(self.builder.session.call(tool, arguments, agent=self.agent))
+        return result
