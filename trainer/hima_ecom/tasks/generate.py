@@ -3,7 +3,15 @@
 import random
 from collections.abc import Iterator
 
-from trainer.hima_ecom.tasks import cooperation, efc_orders, efc_products, efc_writing, gfc, impossible, mathematics, qa  # noqa: F401
+from trainer.hima_ecom.tasks import (  # noqa: F401 - they register their families
+    cooperation,
+    efc_orders,
+    efc_products,
+    efc_writing,
+    impossible,
+    qa_policies,
+    qa_products,
+)
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.families import FAMILIES, Family
 from trainer.hima_ecom.tasks.pools import Pools

@@ -1,6 +1,7 @@
 """Ways to say the same thing: by split and language, so that test queries are worded as no training query is."""
 
 import random
+from datetime import date
 from typing import NamedTuple
 
 
@@ -43,3 +44,13 @@ WORDS_ZH = {
     "windy": "大风", "Monday": "星期一", "Tuesday": "星期二", "Wednesday": "星期三", "Thursday": "星期四", "Friday": "星期五",
     "Saturday": "星期六", "Sunday": "星期日", "yes": "是", "no": "否",
 }  # fmt: skip
+
+
+def dates(day: str) -> tuple[str, ...]:
+    """Other ways to write an ISO date."""
+    on = date.fromisoformat(day)
+    month = on.strftime("%B")
+    return (
+        f"{month} {on.day}, {on.year}", f"{on.day} {month} {on.year}", f"{month[:3]} {on.day}, {on.year}",
+        f"{on.year}年{on.month}月{on.day}日",
+    )  # fmt: skip
