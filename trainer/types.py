@@ -1,0 +1,47 @@
+"""What passes between an episode, the policies that play it and the rewards that judge it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant"]
+Reason = Literal["answered", "malformed", "turn limit", "call limit"]
+
+
+class Message(NamedTuple):
+    """One message of a context: `Message("user", 'Observation: {"status":"shipped"}')`. An observation is a user message."""
+
+    role: Role
+    content: str
+
+
+class Call(NamedTuple):
+    """A tool call that an episode made: `Call("efc", "get_order", {"order_id": "O00001"}, '{"status":"shipped",...}')`."""
+
+    agent: str
+    name: str
+    arguments: dict[str, Any]
+    observation: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the next node's policy is asked: agent `agent` continues `messages`; `node` counts the episode's nodes from 0."""
+
+    agent: str
+    messages: tuple[Message, ...]
+    episode_id: str
+    node: int
+
+
+@dataclass
+class Outcome:
+    """How an episode ended: `Outcome("Your order has shipped.", [Call(...)], "answered", [True, True, True])`.
+
+    answer: the entry agent's final answer; None where it gave none. calls: the tool calls in order, refused ones too, without
+    delegations. reason: why it ended. parsed: for each node, whether its text was in the grammar.
+    """
+
+    answer: str | None
+    calls: list[Call] = field(default_factory=list)
+    reason: Reason = "answered"
+    parsed: list[bool] = field(default_factory=list)
