@@ -1,9 +1,9 @@
 """The folder: users, orders, products, policy, tool schemas and tasks of tau-bench's retail domain.
 
-    users.json, orders.json, products.json    {key: row}
-    wiki.md                                   the agent's policy
-    tools.json                                a list of OpenAI function schemas
-    tasks_<split>.jsonl                       one task a line: id, user_id, instruction, actions, outputs
+users.json, orders.json, products.json    {key: row}
+wiki.md                                   the agent's policy
+tools.json                                a list of OpenAI function schemas
+tasks_<split>.jsonl                       one task a line: id, user_id, instruction, actions, outputs
 """
 
 import json

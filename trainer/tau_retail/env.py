@@ -67,8 +67,8 @@ class TauRetailEnv:
             return self._end(self._task, "", action.text)
         if not isinstance(action, Action):
             raise TypeError(f"action: expected an Action, an Answer or None, got {type(action).__name__}")
-        observation = self.retail.toolbox.call(self.world, action.name, action.arguments)
-        if action.name == TRANSFER and not observation.startswith('{"error"'):
+        observation, refused = self.retail.toolbox.call(self.world, action.name, action.arguments)
+        if action.name == TRANSFER and not refused:
             return self._end(self._task, observation, "")
         return Step(observation)
 

@@ -19,6 +19,13 @@ class Function(NamedTuple):
     arguments: frozenset[str]
 
 
+class Result(NamedTuple):
+    """What a call gave: JSON for the agent, and whether it was refused."""
+
+    observation: str
+    refused: bool
+
+
 FUNCTIONS: dict[str, Function] = {}
 
 
@@ -43,7 +50,9 @@ class Toolbox:
         self._parameters = {s["function"]["name"]: s["function"]["parameters"] for s in schemas}
         if len(self._parameters) != len(schemas) or set(self._parameters) != set(FUNCTIONS):
             names = [s["function"]["name"] for s in schemas]
-            raise ValueError(f"tools.json: expected each of {', '.join(sorted(FUNCTIONS))} once, got {', '.join(sorted(names))}")
+            raise ValueError(
+                f"tools.json: expected each of {', '.join(sorted(FUNCTIONS))} once, got {', '.join(sorted(names))}"
+            )
         for name, parameters in self._parameters.items():
             expected = FUNCTIONS[name].arguments
             if set(parameters["properties"]) != expected or set(parameters["required"]) != expected:
@@ -53,19 +62,21 @@ class Toolbox:
                 )
             for key, schema in parameters["properties"].items():
                 if schema["type"] != "string" and (schema["type"], schema.get("items", {}).get("type")) != ("array", "string"):
-                    raise ValueError(f"tools.json: {name}: {key}: expected a string or a list of strings, got {schema['type']!r}")
+                    raise ValueError(
+                        f"tools.json: {name}: {key}: expected a string or a list of strings, got {schema['type']!r}"
+                    )
 
-    def call(self, world: World, name: Any, arguments: Any) -> str:
-        """Runs one tool; its result as compact JSON, {"error": reason} where it was refused, which leaves the state as it was."""
+    def call(self, world: World, name: Any, arguments: Any) -> Result:
+        """Runs one tool; its result is compact JSON, {"error": reason} where it was refused, which leaves the state as it was."""
         if not isinstance(name, str) or name not in self._parameters:
-            return observation({"error": f"unknown tool {shown(name)}"})
+            return _refusal(f"unknown tool {shown(name)}")
         before = world.snapshot()
         try:
             _check(name, arguments, self._parameters[name])
-            return observation(FUNCTIONS[name].run(world, **arguments))
+            return Result(_json(FUNCTIONS[name].run(world, **arguments)), False)
         except ToolError as error:
             world.restore(before)
-            return observation({"error": str(error)})
+            return _refusal(str(error))
 
 
 def _check(name: str, arguments: Any, parameters: dict[str, Any]) -> None:
@@ -103,6 +114,9 @@ def _shown_list(value: Any) -> str:
     return f"a list of {len(value)}" if isinstance(value, list) else shown(value)
 
 
-def observation(result: Any) -> str:
-    """A result as the agent reads it."""
+def _refusal(reason: str) -> Result:
+    return Result(_json({"error": reason}), True)
+
+
+def _json(result: Any) -> str:
     return json.dumps(result, ensure_ascii=False, separators=(",", ":"))
