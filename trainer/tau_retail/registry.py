@@ -67,7 +67,7 @@ class Toolbox:
                     )
 
     def call(self, world: World, name: Any, arguments: Any) -> Result:
-        """Runs one tool; its result is compact JSON, {"error": reason} where it was refused, which leaves the state as it was."""
+        """Runs one tool; gives compact JSON, {"error": reason} where it was refused, which leaves the state as it was."""
         if not isinstance(name, str) or name not in self._parameters:
             return _refusal(f"unknown tool {shown(name)}")
         before = world.snapshot()

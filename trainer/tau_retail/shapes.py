@@ -46,7 +46,7 @@ _JSON_NAMES = {str: "a string", bool: "true or false", int: "an integer", NUMBER
 
 
 def check_shape(value: Any, shape: Any, where: str) -> None:
-    """Raises ValueError if `value` (found at `where`) isn't of that shape; an object may have more keys than the shape names."""
+    """Raises ValueError if `value` (found at `where`) isn't of that shape; an object may have more keys than the shape."""
     if isinstance(shape, dict | Each):
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected an object, got {_kind(value)}")

@@ -169,7 +169,7 @@ class Store:
         assert self.world.state_hash() == before
 
     def balance(self) -> float:
-        return self.call("get_user_details", user_id="ann")["payment_methods"]["gift_card_1"]["balance"]
+        return float(self.call("get_user_details", user_id="ann")["payment_methods"]["gift_card_1"]["balance"])
 
 
 @pytest.fixture

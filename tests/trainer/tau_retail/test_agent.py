@@ -2,14 +2,15 @@
 
 from trainer.episode import Episode
 from trainer.prompts import system_prompt
-from trainer.react import Answer, render
-from trainer.tau_retail import Retail, TauRetailEnv, Task
+from trainer.react import Action, Answer, render
+from trainer.tau_retail import Retail, Task, TauRetailEnv
 from trainer.tau_retail.agent import NAME, tau_retail_agents
 
 
 def played(retail: Retail, task: Task) -> Episode:
     episode = Episode(TauRetailEnv(retail), tau_retail_agents(retail), task=task, entry=NAME)
-    for step in (*task.actions, Answer(f"Done: {', '.join(task.outputs)}.")):
+    steps: list[Action | Answer] = [*task.actions, Answer(f"Done: {', '.join(task.outputs)}.")]
+    for step in steps:
         episode.act(render(step))
     return episode
 

@@ -18,7 +18,26 @@ from trainer.tau_retail.registry import FUNCTIONS
 from trainer.tau_retail.world import World
 
 EXAMPLES = int(os.environ.get("HIMA_FUZZ_EXAMPLES", "120"))
-WORDS = ("#W1", "#W2", "#W3", "#W4", "ann", "bob", "Ann", "Lee", "78701", "11", "12", "13", "14", "15", "21", "P1", "P2", "")
+WORDS: tuple[str, ...] = (
+    "#W1",
+    "#W2",
+    "#W3",
+    "#W4",
+    "ann",
+    "bob",
+    "Ann",
+    "Lee",
+    "78701",
+    "11",
+    "12",
+    "13",
+    "14",
+    "15",
+    "21",
+    "P1",
+    "P2",
+    "",
+)
 WORDS += ("gift_card_1", "paypal_1", "paypal_2", "credit_card_1", "no longer needed", "bob@example.com", "9**9**9", "(1+2)/3")
 TEXT = st.one_of(st.sampled_from(WORDS), st.text(st.characters(codec=None), max_size=30))  # with surrogates and NUL
 SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXT, st.sampled_from((10**400, "x" * 10**5)))

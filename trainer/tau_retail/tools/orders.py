@@ -64,8 +64,8 @@ def replacement(world: World, order: Row, item_ids: Sequence[str], new_item_ids:
 
 
 def payment_method(world: World, order: Row, payment_method_id: str, *, to_pay: float = 0.0) -> dict[str, Any]:
-    """A payment method of the order's user. Raises: ToolError if there is none, or it is a gift card with less than `to_pay`."""
-    method = existing_user(world, order["user_id"])["payment_methods"].get(payment_method_id)
+    """A payment method of the order's user. Raises: ToolError if there is none, or a gift card holds less than `to_pay`."""
+    method: dict[str, Any] | None = existing_user(world, order["user_id"])["payment_methods"].get(payment_method_id)
     if method is None:
         raise ToolError(f"payment method {shown(payment_method_id)} not found")
     if method["source"] == "gift_card" and method["balance"] < to_pay:
