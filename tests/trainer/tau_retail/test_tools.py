@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from trainer.hima_ecom.tools.registry import ToolError
+from trainer.tau_retail.registry import FUNCTIONS, Function
+from trainer.tau_retail.world import World
+
 Make = Callable[[], Any]
 NEW_ADDRESS = {"address1": "2 Side St", "address2": "", "city": "Reno", "country": "USA", "state": "NV", "zip": "89501"}
 
@@ -172,6 +176,18 @@ def test_return(store: Make) -> None:
     assert (order["status"], order["return_items"]) == ("return requested", ["11", "11", "21"])
     assert order["return_payment_method_id"] == "paypal_1"
     assert store().call(name, order_id="#W3", item_ids=["11"], payment_method_id="gift_card_1")["status"] == "return requested"
+
+
+def test_a_refusal_takes_back_what_was_written(store: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(world: World, *, thought: str) -> None:
+        world.put("users", "ann", {"written": thought})
+        raise ToolError("halfway")
+
+    s = store()
+    s.call("cancel_pending_order", order_id="#W2", reason="no longer needed")
+    monkeypatch.setitem(FUNCTIONS, "think", Function(half, frozenset(("thought",))))
+    s.refused("think", "halfway", thought="hm")
+    assert list(s.world.changes()) == ["orders"]
 
 
 def test_arguments_are_checked(store: Make) -> None:
