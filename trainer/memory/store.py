@@ -11,6 +11,7 @@ needs a connection of its own (not one inherited by fork).
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -108,10 +109,25 @@ class Store:
                     self._make(embedder)
         _check_header(self.db, self.path)
         if not self.frozen:
-            self.db.execute("PRAGMA journal_mode = WAL")
+            self._use_wal()
         name, dimension = self.embedder
         if embedder is not None and embedder != (name, dimension):
             raise ValueError(f"embedder: expected {name!r} of dimension {dimension}, which made {self.path}, got {embedder}")
+
+    def _use_wal(self) -> None:
+        """The change of mode does not wait for other processes by itself, as transactions do."""
+        until = time.monotonic() + WAIT
+        while self._mode() != "wal":
+            try:
+                if self._mode("= WAL") != "wal":
+                    raise ValueError(f"path: expected a file system on which SQLite's WAL mode works, got that of {self.path}")
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.005)
+
+    def _mode(self, change: str = "") -> str:
+        return str(self.db.execute(f"PRAGMA journal_mode {change}").fetchone()[0])
 
     def _make(self, embedder: tuple[str, int] | None) -> None:
         if embedder is None or self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
