@@ -11,8 +11,6 @@ import pytest
 from trainer.memory import Memory, MemoryConfig
 from trainer.memory.store import Entry
 
-pytest.importorskip("usearch", reason="retrieval from memory needs usearch: pip install 'himakernels[memory]'")
-
 
 class Angles:
     """ "60 degrees, and so on" -> (cos 60, sin 60)."""

@@ -2,6 +2,10 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,7 @@ from trainer.memory import Entry, HashingEmbedder, Memory, MemoryConfig, Observa
 from trainer.memory.command import add_parser, table
 from trainer.memory.jsonl import export_entries, from_line, import_entries, read_entries, to_line
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
 TEXTS = [
     "Cancel order O00001",
     "  two\nlines\tand \x00",
@@ -116,7 +121,7 @@ def test_show(full, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert hima("show", tmp_path / "full.db") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == "id agent weight reward uses last use taught by key strategy".split()
+    assert lines[0].split() == ["id", "agent", "weight", "reward", "uses", "last", "use", "taught", "by", "key", "strategy"]
     assert len(lines) == 1 + 8 + 1
     assert lines[-1] == "8 of 8 entries; step 5; embedder hash-256"
     weights = [float(line.split()[2]) for line in lines[1:-1]]
@@ -125,7 +130,7 @@ def test_show(full, tmp_path, capsys, monkeypatch) -> None:
 
 
 def test_columns_of_a_table() -> None:
-    """A wide character takes two columns and a combining one none, so the strategies start in one column; long texts are cut."""
+    """A wide character takes two columns and a combining one none, so the strategies are aligned; long texts are cut."""
     keys = ["取消订单", "12345678", "e\u0301" * 8]
     entries = [Entry(i, "efc", key, "STRATEGY " + "long " * 30) for i, key in enumerate(keys)]
     heading, *lines = table(entries, 100).splitlines()
@@ -153,6 +158,28 @@ def test_export_and_import(full, tmp_path, capsys) -> None:
     assert capsys.readouterr().out.endswith("new.db now holds 2\n")
     with Memory(tmp_path / "new.db", HashingEmbedder(64)) as memory:
         assert len(memory.entries("qa")) == 2
+
+
+def test_reading_needs_no_library(full, tmp_path) -> None:
+    """A fresh process shows a memory without torch, search or a model; only retrieval asks for the search library."""
+    code = f"""
+import argparse, sys
+sys.modules["usearch"] = None
+from trainer.memory import HashingEmbedder, Memory
+from trainer.memory.command import add_parser
+parser = argparse.ArgumentParser()
+add_parser(parser.add_subparsers())
+args = parser.parse_args(["memory", "show", {str(tmp_path / "full.db")!r}])
+assert args.run(args) == 0
+assert not {{"torch", "sentence_transformers", "transformers"}} & set(sys.modules)
+try:
+    Memory({str(tmp_path / "full.db")!r}, HashingEmbedder()).retrieve("efc", "cancel")
+except ImportError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("retrieval from memory needs usearch: pip install 'himakernels[memory]'\n")
 
 
 def test_commands_on_what_is_not_there(tmp_path) -> None:
