@@ -6,6 +6,7 @@ import random
 import pytest
 
 from trainer.memory import MemoryConfig, Observation, rule
+from trainer.memory.index import top
 
 
 def see(agent="efc", query="0", rewards=(0.0, 2.0), used=(), strategy=None, episode="e"):
@@ -34,8 +35,15 @@ def test_a_used_entry_by_hand(make, put) -> None:
 def test_one_episode_is_one_use(make, put) -> None:
     memory = make()
     one = put(memory, "efc", "0")
-    memory.evolve(1, [see(used=[one]), see(used=[one, one]), see(used=[one], episode="f")])
-    assert memory.entries()[0].uses == 2
+    groups = [
+        see(used=[one, one], rewards=(0.0,)),
+        see(used=[one], rewards=(1.0,)),
+        see(used=[one], rewards=(2.0,), episode="f"),
+    ]
+    memory.evolve(1, groups)
+    (entry,) = memory.entries()
+    assert entry.uses == 2
+    assert entry.reward == 1.0  # an id that is named twice saw its siblings once
 
 
 def test_low_rewards_are_penalised(make, put) -> None:
@@ -117,21 +125,24 @@ def test_duplicates_within_a_step_go_to_the_best(make) -> None:
 def test_the_same_key_is_one_entry_whatever_the_cosine(make) -> None:
     """In fp32 a vector's product with itself can be below 1."""
     memory = make(duplicate=1.0)
-    for step in range(3):
-        memory.evolve(step, [see(query="33.3", strategy=f"s{step}")])
-    assert len(memory.entries()) == 1
+    keys = [str(degrees) for degrees in range(0, 360, 7)]
+    vectors = memory.embedder.embed(keys)
+    assert any(top(vectors[i : i + 1], vectors[i : i + 1], 1)[0][0][1] < 1 for i in range(len(keys)))
+    for step in range(2):
+        memory.evolve(step, [see(query=key, strategy=f"s{step}") for key in keys])
+    assert [entry.key for entry in memory.entries()] == keys
 
 
 def test_the_lowest_weights_leave_a_full_memory(make, put) -> None:
     memory = make(capacity=2)
-    for key, weight in (("0", 3.0), ("90", 0.9), ("180", 2.0)):
-        put(memory, "efc", key, weight=weight)
+    for key, weight, last_use in (("0", 3.0, None), ("90", 0.9, 1), ("180", 2.0, 9)):
+        put(memory, "efc", key, weight=weight, last_use=last_use)
     put(memory, "qa", "0", weight=-0.5)
     assert memory.evolve(1, [see(query="270", strategy="new")]).evicted == 2
     assert [(e.agent, e.key) for e in memory.entries()] == [("efc", "0"), ("efc", "180"), ("qa", "0")]
-    put(memory, "efc", "1", weight=2.0, last_use=9)  # of equal weights the one that was used later stays
+    put(memory, "efc", "1", weight=2.0, last_use=8)  # of equal weights the one that was used later stays
     assert memory.evolve(1, [see(query="270")]).evicted == 1
-    assert [e.key for e in memory.entries("efc")] == ["0", "1"]
+    assert [e.key for e in memory.entries("efc")] == ["0", "180"]
 
 
 def test_deleted_entries_are_missing_not_wrong(make, put) -> None:
