@@ -159,7 +159,8 @@ def test_a_template_that_rewrites_gets_an_append(make: Make) -> None:
         context.sync(more)
         assert tokenizer.decode(context.token_ids) == (
             "<|im_start|>system\nYou are qa.<|im_end|>\n<|im_start|>user\nTask: x<|im_end|>\n"
-            f"<|im_start|>assistant\n{opening}{turn}<|im_end|>\n<|im_start|>user\nTask: z<|im_end|>\n<|im_start|>assistant\n{opening}"
+            f"<|im_start|>assistant\n{opening}{turn}<|im_end|>\n<|im_start|>user\nTask: z<|im_end|>\n"
+            f"<|im_start|>assistant\n{opening}"
         )
     tokenizer = make(MOVING)
     context = TokenContext(tokenizer)
