@@ -77,7 +77,10 @@ class _Template:
     def after_turn(self, messages: Sequence[Message]) -> list[int]:
         """The tokens from the end of an assistant's turn, over `messages`, to where its next turn begins."""
         text = self.render([Message("user", "x"), Message("assistant", _STAND_IN), *messages])
-        return self.encode(text[text.index(_STAND_IN) + len(_STAND_IN) :])
+        _, shown, rest = text.partition(_STAND_IN)
+        if not shown:  # those of some models for images want lists of parts as content, and skip texts
+            raise ValueError(f"tokenizer: expected a chat template that shows messages of text, got one that made {text!r}")
+        return self.encode(rest)
 
 
 @lru_cache(maxsize=16)
@@ -92,7 +95,7 @@ class TokenContext:
     piece, from the end of one sampled turn to the start of the next.
 
     Args: template_kwargs: what else the chat template takes, such as {"enable_thinking": False}; hashable values.
-    Raises: ValueError for a tokenizer without a chat template.
+    Raises: ValueError for a tokenizer without a chat template, or with one that doesn't show texts.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, template_kwargs: Mapping[str, Any] | None = None) -> None:

@@ -222,6 +222,9 @@ def test_a_tokenizer_without_a_chat_template_is_told_what_to_do(make: Make) -> N
     tokenizer = make(None)
     with pytest.raises(ValueError, match=r"set tokenizer.chat_template to .* trainer.dialogue.CHATML"):
         TokenContext(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'].text }}\n{% endfor %}"
+    with pytest.raises(ValueError, match="expected a chat template that shows messages of text, got one that made 'user: "):
+        TokenContext(tokenizer)
     tokenizer.chat_template = CHATML
     assert TokenContext(tokenizer).sync(START)
 
