@@ -208,6 +208,15 @@ def test_what_is_no_append_is_refused(make: Make) -> None:
     context.sync(more)
 
 
+def test_a_template_without_special_tokens_ends_its_turns_by_the_end_of_the_sequence(make: Make) -> None:
+    tokenizer = make(PLAIN)
+    context = TokenContext(tokenizer)
+    context.sync(START[1:])
+    context.append(context.reply_ids("y"))
+    context.sync((START[1], Message("assistant", "y"), Message("user", "z")))
+    assert tokenizer.decode(context.token_ids) == "user: Task: x\nassistant: y</s>\nuser: z\nassistant: "
+
+
 def test_a_message_may_say_anything(make: Make) -> None:
     """Even what stands in for the earlier turn while the next piece is rendered."""
     tokenizer = make(CHATML)
