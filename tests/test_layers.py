@@ -28,7 +28,8 @@ LAYERS = [
     ("trainer.agents",),
     ("trainer.prompts", "trainer.tau_retail.agent"),
     ("trainer.episode",),
-    ("trainer.dialogue",),
+    ("trainer.dialogue", "trainer.hima_ecom.dataset"),
+    ("trainer.memory",),
     ("trainer",),
     ("bench",),
 ]
