@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterator
 
 from trainer.hima_ecom.tasks import cooperation, efc_orders, efc_products, efc_writing, gfc, impossible, mathematics, qa  # noqa: F401
+from trainer.hima_ecom.tasks import gfc_chains, gfc_impossible, gfc_lookups, gfc_notes  # noqa: F401
+from trainer.hima_ecom.tasks import math_chains, math_impossible, math_reports, math_words  # noqa: F401
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.families import FAMILIES, Family
 from trainer.hima_ecom.tasks.pools import Pools
