@@ -38,7 +38,8 @@ class Outcome:
     """How an episode ended: `Outcome("Your order has shipped.", [Call(...)], "answered", [True, True, True])`.
 
     answer: the entry agent's final answer; None where it gave none. calls: the tool calls in order, refused ones too, without
-    delegations. reason: why it ended. parsed: for each node, whether its text was in the grammar.
+    delegations. reason: why it ended; "answered" without an answer: the environment ended it. parsed: for each node, whether
+    its text was in the grammar.
     """
 
     answer: str | None

@@ -4,11 +4,14 @@ A specification is a JSON object, one of:
 
 - `{"kind": "text", "value": V, "accept": [V2, ...], "reject": [W, ...]}`: the answer contains V or one of V2 and none of W: 1.
   Otherwise half of the best F1 of its words against V and V2, so that a near miss can be told from a far one.
-- `{"kind": "number", "value": "12.50", "unit": "USD", "tolerance": "0.005"}`: the answer names that quantity, in this unit or in
+- `{"kind": "number", "value": "12.50", "unit": "USD",
+"tolerance": "0.005"}`: the answer names that quantity, in this unit or in
   one that converts to it, beside few other numbers.
 - `{"kind": "state", "calls": [{"name", "arguments"}, ...]}`: the store is exactly as after these calls.
-- `{"kind": "calls", "calls": [{"agent", "name", "arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
-- `{"kind": "refusal", "reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
+- `{"kind": "calls", "calls": [{"agent", "name",
+"arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
+- `{"kind": "refusal",
+"reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
   as it was.
 - `{"kind": "all", "parts": [S, ...]}`: the mean of the parts, so 1 only where all hold.
 """
@@ -47,10 +50,20 @@ class Evidence(NamedTuple):
 
 def check(spec: dict[str, Any], evidence: Evidence) -> float:
     """The accuracy R_A of an episode. Raises: ValueError for a specification that is none (see `problems`)."""
+    return _check(spec, evidence, {number.value for number in answers.quantities(evidence.query)} | _numbers(spec))
+
+
+def _numbers(spec: dict[str, Any]) -> set[Fraction]:
+    """The numbers that an answer must name."""
+    if spec.get("kind") == "all":
+        return {number for part in spec["parts"] for number in _numbers(part)}
+    return {Fraction(spec["value"])} if spec.get("kind") == "number" else set()
+
+
+def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction]) -> float:
     kind = spec.get("kind")
     if kind == "all":
-        parts = spec["parts"]
-        return sum(check(part, evidence) for part in parts) / len(parts)
+        return sum(_check(part, evidence, known) for part in spec["parts"]) / len(spec["parts"])
     if kind == "state":
         return float(evidence.state_hash == expected_hash(evidence.world, evidence.customer_id, json.dumps(spec["calls"])))
     if kind == "calls":
@@ -64,7 +77,7 @@ def check(spec: dict[str, Any], evidence: Evidence) -> float:
         return _text(spec, answer)
     if kind == "number":
         value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
-        return float(answers.says_number(answer, value, spec.get("unit"), tolerance, evidence.query))
+        return float(answers.says_number(answer, value, spec.get("unit"), tolerance, known))
     refused = answers.refuses(answer) and answers.says_any(answer, spec["reasons"])
     return float(refused and evidence.state_hash == UNCHANGED)
 
@@ -82,7 +95,9 @@ def _calls(wanted: Sequence[dict[str, Any]], made: Sequence[Call]) -> float:
     total = 0.0
     for call in wanted:
         scores = [
-            _arguments(call["arguments"], other.arguments) if other.name == call["name"] and other.agent == call["agent"] else 0.0
+            _arguments(call["arguments"], other.arguments)
+            if other.name == call["name"] and other.agent == call["agent"]
+            else 0.0
             for other in left
         ]
         best = max(range(len(left)), key=scores.__getitem__, default=None)

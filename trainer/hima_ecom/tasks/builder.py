@@ -14,13 +14,13 @@ from trainer.hima_ecom.tools import WRITING_TOOLS
 from trainer.react import Action, Answer, render
 
 
-class Skip(Exception):
+class Skip(Exception):  # noqa: N818 - no error: the generator draws again
     """These draws make no task (nothing in stock, a rule forbids it); the generator draws again."""
 
 
 @dataclass
 class Builder:
-    """The task being written. A family calls `customer` (if the query is somebody's), `ask`, `delegate`, `finish`, `expect...`."""
+    """The task being written. A family calls `customer` (if it is somebody's), `ask`, `delegate`, `finish`, `expect_...`."""
 
     pools: Pools
     rng: random.Random
@@ -35,6 +35,8 @@ class Builder:
     actions: int = 0
     parts: list[dict[str, Any]] = field(default_factory=list)
     writes: list[dict[str, Any]] = field(default_factory=list)
+    clauses: list[str] = field(default_factory=list)  # of a query that is told part by part
+    findings: list[str] = field(default_factory=list)  # of an answer that is
     session: Session = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,13 @@ class Builder:
             self.email = row["email"]
             self.difficulty = min(3, self.difficulty + 1)
         self.session = self.pools.world.session(self.customer_id)
+
+    def peek(self, customer_id: str, tool: str, **arguments: Any) -> Row:
+        """What a tool shows a customer before the episode begins, for writing the query: no call of the expert."""
+        result: Row = json.loads(self.pools.world.session(customer_id).call(tool, arguments))
+        if "error" in result:
+            raise Skip(result["error"])
+        return result
 
     def phrase(self, phrases: Phrases, **facts: Any) -> str:
         """One of the phrases of this split and language."""
@@ -84,6 +93,18 @@ class Builder:
         """The master's final answer, in the language of the query."""
         self.final_response = zh if self.zh else en
         self.nodes.append({"agent": "master", "text": render(Answer(self.final_response, thought))})
+
+    def part(self, clause: str, en: str, zh: str) -> None:
+        """One part of a composed task: what is asked, and what is answered."""
+        self.clauses.append(clause)
+        self.findings.append(zh if self.zh else en)
+
+    def compose(self) -> None:
+        """The query and the answer of all parts."""
+        space = "" if self.zh else " "
+        self.ask(space.join(self.clauses))
+        answer = space.join(self.findings)
+        self.finish(answer, answer, "All parts are done.")
 
     def act(self, agent: str, name: str, arguments: dict[str, Any], thought: str) -> None:
         """Records an action."""

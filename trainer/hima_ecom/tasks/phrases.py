@@ -1,6 +1,7 @@
 """Ways to say the same thing: by split and language, so that test queries are worded as no training query is."""
 
 import random
+from datetime import date
 from typing import NamedTuple
 
 
@@ -20,7 +21,8 @@ class Phrases(NamedTuple):
 # Said around a query: nothing in it matters.
 DISTRACTORS = Phrases(
     (
-        "I am writing from my phone, so excuse typos.", "My neighbour recommended your shop.", "I have been a customer for years.",
+        "I am writing from my phone, so excuse typos.", "My neighbour recommended your shop.",
+        "I have been a customer for years.",
         "It was meant as a present for my sister.", "I have a meeting soon, so please be quick.", "Your packaging is lovely.",
         "The weather here is dreadful today.", "I already asked a friend, who did not know.",
     ),
@@ -43,3 +45,13 @@ WORDS_ZH = {
     "windy": "大风", "Monday": "星期一", "Tuesday": "星期二", "Wednesday": "星期三", "Thursday": "星期四", "Friday": "星期五",
     "Saturday": "星期六", "Sunday": "星期日", "yes": "是", "no": "否",
 }  # fmt: skip
+
+
+def dates(day: str) -> tuple[str, ...]:
+    """Other ways to write an ISO date."""
+    on = date.fromisoformat(day)
+    month = on.strftime("%B")
+    return (
+        f"{month} {on.day}, {on.year}", f"{on.day} {month} {on.year}", f"{month[:3]} {on.day}, {on.year}",
+        f"{on.year}年{on.month}月{on.day}日",
+    )  # fmt: skip

@@ -1,0 +1,105 @@
+"""Cooperation: two to four agents whose results feed each other.
+
+A task is a chain: a source (a number or a date that the store or the knowledge base knows) and one to three steps that go on
+with what came before. Chains are drawn from all that fit by type; some are held out for the test split.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from trainer.hima_ecom.tasks import cooperation_sources as sources
+from trainer.hima_ecom.tasks import cooperation_steps as steps
+from trainer.hima_ecom.tasks.builder import Builder, Skip
+from trainer.hima_ecom.tasks.cooperation_sources import Value
+from trainer.hima_ecom.tasks.families import family
+from trainer.hima_ecom.tasks.pools import held_out
+
+MINIMUM_NODES = 7
+
+
+class Link(NamedTuple):
+    """A step: what it takes, what it gives, and how it is written."""
+
+    takes: str
+    gives: str
+    write: Callable[[Builder, Value], Value]
+
+
+SOURCES: dict[str, Callable[[Builder], Value]] = {
+    "order_total": sources.order_total,
+    "product_price": sources.product_price,
+    "cancel_refund": sources.cancel_refund,
+    "weight": sources.weight,
+    "delivered_on": sources.delivered_on,
+    "orders_sum": sources.orders_sum,
+}
+GIVES = {
+    "order_total": "USD",
+    "product_price": "USD",
+    "cancel_refund": "USD",
+    "orders_sum": "USD",
+    "weight": "g",
+    "delivered_on": "date",
+}
+LINKS: dict[str, Link] = {
+    "currency": Link("USD", "money", steps.currency),
+    "share": Link("USD", "USD", steps.share),
+    "pieces": Link("USD", "USD", steps.pieces),
+    "split_bill": Link("money", "money", steps.split_bill),
+    "pounds": Link("g", "lb", steps.pounds),
+    "postage": Link("g", "USD", steps.postage),
+    "return_until": Link("date", "date", steps.return_until),
+    "days_later": Link("date", "date", steps.days_later),
+    "day_name": Link("date", "", steps.day_name),
+    "remind": Link("date", "", steps.remind),
+    "remind_amount": Link("money", "", steps.remind_amount),
+}
+
+
+ALSO = {"money": "USD"}  # a step that takes any money takes dollars
+
+
+def chains(test: bool) -> list[tuple[str, ...]]:
+    """(source, step, ...) of every chain of two to four parts that fits by type and belongs to the split, sorted."""
+    found: list[tuple[str, ...]] = []
+
+    def grow(chain: tuple[str, ...], gives: str) -> None:
+        if len(chain) > 1 and held_out("+".join(chain)) == test:
+            found.append(chain)
+        if len(chain) < 4:
+            for name, link in LINKS.items():
+                if gives in (link.takes, ALSO.get(link.takes)) and name not in chain:
+                    grow((*chain, name), link.gives)
+
+    for name, gives in GIVES.items():
+        grow((name,), gives)
+    return sorted(found)
+
+
+def _write(b: Builder, lengths: tuple[int, ...]) -> None:
+    fitting = [chain for chain in chains(b.pools.test) if len(chain) in lengths]
+    chain = b.rng.choice(fitting)
+    value = SOURCES[chain[0]](b)
+    for name in chain[1:]:
+        value = LINKS[name].write(b, value)
+    if len(b.nodes) + 1 < MINIMUM_NODES:
+        raise Skip("too short")
+    b.compose()
+
+
+@family("cooperation", 1)
+def two_agents(b: Builder) -> None:
+    """A source and one step."""
+    _write(b, (2,))
+
+
+@family("cooperation", 2)
+def three_parts(b: Builder) -> None:
+    """A source and two steps."""
+    _write(b, (3,))
+
+
+@family("cooperation", 3)
+def four_parts(b: Builder) -> None:
+    """A source and three steps."""
+    _write(b, (4,))

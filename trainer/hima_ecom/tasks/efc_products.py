@@ -1,0 +1,257 @@
+"""EFC, reading: what a customer asks about the catalogue, promotions and coupons."""
+
+from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.tasks.builder import Builder, Skip
+from trainer.hima_ecom.tasks.families import family
+from trainer.hima_ecom.tasks.phrases import Phrases
+from trainer.hima_ecom.tasks.qa_products import product_name
+
+PRICE = Phrases(
+    (
+        "What does product {product} cost?", "How much is {product}?", "Give me the list price of {product}.",
+        "I saw item {product} in the app. What is its price?",
+    ),
+    ("At which price do you list {product}?", "What would I have to pay for {product}, without offers?"),
+    ("商品 {product} 多少钱？", "请问 {product} 的标价是多少？"),
+    ("{product} 卖多少钱？",),
+)  # fmt: skip
+STOCK = Phrases(
+    (
+        "How many of product {product} are in stock?", "What is the stock of {product}?",
+        "Check how many pieces of {product} you have.",
+        "I need several of {product}. How many are left?",
+    ),
+    ("Up to how many units of {product} could I buy right now?", "Inventory level for {product}?"),
+    ("商品 {product} 还有多少库存？", "{product} 还剩几件？"),
+    ("现在 {product} 能买几个？",),
+)  # fmt: skip
+OFFER = Phrases(
+    (
+        "What does product {product} cost with the current promotion?", "How much is {product} with today's offer?",
+        "There is a promotion on. What is the reduced price of {product}?", "Tell me the promotion price of {product}.",
+    ),
+    ("After the running discount, what remains to pay for {product}?", "Sale price of {product}, please."),
+    ("商品 {product} 的促销价是多少？", "现在打折后 {product} 多少钱？"),
+    ("算上今天的优惠，{product} 要多少钱？",),
+)  # fmt: skip
+CHEAPEST = Phrases(
+    (
+        "Which is your cheapest {type} that is in stock with {key} {value}?",
+        "Find me the lowest priced {type} ({key}: {value}) in stock.",
+        "I want a {type}, {key} {value}, as cheap as possible and available. Which one?",
+        "Among the {type} with {key} {value} that you have in stock, which costs least?",
+    ),
+    (
+        "My budget is tight: name the least expensive available {type} whose {key} is {value}.",
+        "What is the best bargain for a {type} with {key} {value}, ready to ship?",
+    ),
+    ("有货的 {type}（{key}：{value}）里最便宜的是哪个？", "请找一款最便宜且有货的 {type}，{key} 为 {value}。"),
+    ("想买 {type}，{key} 要 {value}，有货的哪款价格最低？",),
+)  # fmt: skip
+BEST = Phrases(
+    (
+        "Which {type} under {price} USD has the best rating?", "Recommend the best rated {type} for less than {price} USD.",
+        "I can spend up to {price} USD on a {type}. Which one do customers like most?",
+        "What is the top rated {type} below {price} USD?",
+    ),
+    ("With at most {price} USD in my pocket, which {type} gets the highest marks?",
+     "Highest customer score, {type}, max {price} USD?"),
+    ("{price} USD 以内评分最高的 {type} 是哪款？", "请推荐 {price} USD 以下口碑最好的 {type}。"),
+    ("预算 {price} USD，哪款 {type} 评价最好？",),
+)  # fmt: skip
+REVIEWS = Phrases(
+    (
+        "How many reviewers gave product {product} {stars} stars?", "Count the {stars} star reviews of {product}.",
+        "What is the number of {stars}-star ratings for {product}?",
+        "Of the reviews of {product}, how many have {stars} stars?",
+    ),
+    ("{product}: how often was it rated with {stars} stars?", "Number of people who awarded {stars} stars to {product}?"),
+    ("商品 {product} 有几条 {stars} 星评价？", "给 {product} 打 {stars} 星的有多少人？"),
+    ("{product} 的 {stars} 星评论有多少条？",),
+)  # fmt: skip
+COUPON = Phrases(
+    (
+        "What would coupon {code} take off my order {order}?", "If I use {code} on order {order}, how much do I save?",
+        "How many dollars less is order {order} with coupon {code}?",
+        "Check the discount of {code} for {order}, but do not apply it.",
+    ),
+    ("Just out of curiosity: the value of voucher {code} for {order}?", "Before I decide, what is {code} worth on {order}?"),
+    ("优惠券 {code} 用在订单 {order} 上能减多少？", "订单 {order} 用 {code} 可以省多少钱？"),
+    ("先别用，{code} 能给 {order} 优惠多少？",),
+)  # fmt: skip
+VARIANT = Phrases(
+    (
+        "Which product is the {value} variant of {product}?", "I like {product}, but in {value}. What is its number?",
+        "Does {product} exist with {value}? Give me the product number.", "Find the {value} version of {product}.",
+    ),
+    ("Same as {product}, only {value}: under which number do you sell it?", "{product} in {value}, which article is that?"),
+    ("{product} 的 {value} 款编号是多少？", "我想要 {product} 的 {value} 版本，是哪个商品？"),
+    ("与 {product} 同款但 {value} 的商品编号？",),
+)  # fmt: skip
+
+
+def _product(b: Builder) -> Row:
+    return b.rng.choice(b.pools.products)
+
+
+def _answer_number(b: Builder, product: Row, what: str, zh: str, value: str, unit: str | None) -> None:
+    """The master's answer with one number of a product."""
+    shown = f"{value} {unit}" if unit else value
+    b.expect_number(value, unit)
+    b.finish(f"The {what} of {product['product_id']} is {shown}.", f"{product['product_id']} 的{zh}是 {shown}。")
+
+
+@family("efc", 1)
+def product_price(b: Builder) -> None:
+    """The list price of a product."""
+    product = _product(b)
+    b.ask(b.phrase(PRICE, product=product["product_id"]))
+    efc = b.delegate(
+        "efc", f"What is the list price of product {product['product_id']}?", "The efc agent can look at products."
+    )
+    seen = efc.call("get_product", "I look at the product.", product_id=product["product_id"])
+    efc.answer(f"The list price of {product['product_id']} is {seen['price']} USD.")
+    _answer_number(b, product, "list price", "标价", seen["price"], "USD")
+
+
+@family("efc", 1)
+def product_stock(b: Builder) -> None:
+    """How many of a product are in stock."""
+    product = _product(b)
+    b.ask(b.phrase(STOCK, product=product["product_id"]))
+    efc = b.delegate("efc", f"How many of product {product['product_id']} are in stock?", "The efc agent can look at products.")
+    seen = efc.call("get_product", "I look at the product.", product_id=product["product_id"])
+    efc.answer(f"There are {seen['stock']} of {product['product_id']} in stock.")
+    _answer_number(b, product, "stock", "库存", str(seen["stock"]), None)
+
+
+@family("efc", 1)
+def promotion_price(b: Builder) -> None:
+    """What a product costs with the promotion that runs."""
+    product = _product(b)
+    b.ask(b.phrase(OFFER, product=product["product_id"]))
+    efc = b.delegate(
+        "efc", f"What is the promotion price of product {product['product_id']}?", "The efc agent knows promotions."
+    )
+    seen = efc.call("get_product", "I look at the product and its promotion.", product_id=product["product_id"])
+    if seen["promotion_price"] is None:
+        raise Skip("no promotion")
+    efc.answer(f"With the promotion {product['product_id']} costs {seen['promotion_price']} USD.")
+    _answer_number(b, product, "promotion price", "促销价", seen["promotion_price"], "USD")
+
+
+@family("efc", 2)
+def cheapest_product(b: Builder) -> None:
+    """The cheapest product of a type with an attribute, in stock."""
+    product = _product(b)
+    attributes = b.pools.world.products[product["product_id"]].attributes
+    key, value = b.rng.choice(list(attributes.items()))
+    said = key.replace("_", " ")
+    b.ask(b.phrase(CHEAPEST, type=product["type"], key=said, value=value))
+    efc = b.delegate(
+        "efc", f"Find the cheapest {product['type']} in stock with {said} {value}.", "The efc agent can search the catalogue."
+    )
+    arguments = {
+        "type": product["type"],
+        "attributes": {key: value},
+        "in_stock": True,
+        "sort_by": "price_ascending",
+        "limit": 2,
+    }
+    found = efc.call("search_products", "I search, the cheapest first.", **arguments)["products"]
+    if not found or (len(found) > 1 and found[0]["price"] == found[1]["price"]):
+        raise Skip("no single cheapest")
+    best = found[0]
+    efc.answer(f"The cheapest is {best['product_id']}, the {best['name']}, at {best['price']} USD.")
+    b.expect_text(best["product_id"], best["name"])
+    b.expect_number(best["price"], "USD")
+    b.finish(
+        f"It is {best['product_id']}, the {best['name']}, at {best['price']} USD.",
+        f"是 {best['product_id']}（{best['name']}），{best['price']} USD。",
+    )
+
+
+@family("efc", 2)
+def best_rated(b: Builder) -> None:
+    """The best rated product of a type under a price."""
+    product = _product(b)
+    price = b.rng.randrange(product["price_cents"] // 100, product["price_cents"] // 50, 5)
+    b.ask(b.phrase(BEST, type=product["type"], price=price))
+    efc = b.delegate(
+        "efc",
+        f"Find the best rated {product['type']} that costs at most {price} USD.",
+        "The efc agent can search the catalogue.",
+    )
+    arguments = {"type": product["type"], "max_price": price, "sort_by": "rating", "limit": 2}
+    found = efc.call("search_products", "I search, the best rating first.", **arguments)["products"]
+    if len(found) < 2 or found[0]["rating"] == found[1]["rating"]:
+        raise Skip("no single best")
+    best = found[0]
+    efc.answer(f"The best rated is {best['product_id']}, the {best['name']}, with {best['rating']} stars.")
+    b.expect_text(best["product_id"], best["name"])
+    b.finish(
+        f"It is {best['product_id']}, the {best['name']}, rated {best['rating']}.",
+        f"是 {best['product_id']}（{best['name']}），评分 {best['rating']}。",
+    )
+
+
+@family("efc", 1)
+def review_count(b: Builder) -> None:
+    """How many reviews of a product have so many stars."""
+    product, stars = _product(b), b.rng.randint(1, 5)
+    b.ask(b.phrase(REVIEWS, product=product["product_id"], stars=stars))
+    efc = b.delegate(
+        "efc", f"How many {stars} star reviews has product {product['product_id']}?", "The efc agent can read reviews."
+    )
+    seen = efc.call("get_reviews", "I read how often each number of stars was given.", product_id=product["product_id"])
+    count = seen["stars"][str(stars)]
+    if count in (0, stars):
+        raise Skip("nothing to count, or a number of the query")
+    efc.answer(f"{product['product_id']} has {count} reviews with {stars} stars.")
+    b.expect_number(str(count), None, "0")
+    b.finish(f"{count} reviewers gave {stars} stars.", f"有 {count} 条 {stars} 星评价。")
+
+
+@family("efc", 1)
+def coupon_value(b: Builder) -> None:
+    """What a coupon would take off an order, without applying it."""
+    row = b.pools.order(b.rng, "pending")
+    b.customer(row["customer_id"])
+    key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
+    b.ask(b.phrase(COUPON, code=code, order=key))
+    efc = b.delegate(
+        "efc", f"What would coupon {code} take off order {key}? Do not apply it.", "The efc agent can check coupons."
+    )
+    seen = efc.call("check_coupon", "I check it without applying it.", code=code, order_id=key)
+    if not seen["applicable"]:
+        raise Skip(seen["reason"])
+    efc.answer(f"Coupon {code} would take {seen['discount']} USD off order {key}.")
+    b.expect_number(seen["discount"], "USD")
+    b.finish(f"You would save {seen['discount']} USD with {code}.", f"用 {code} 可以省 {seen['discount']} USD。")
+
+
+@family("efc", 1)
+def find_variant(b: Builder) -> None:
+    """The number of a variant of a product."""
+    group = [row for row in b.rng.choice(b.pools.families) if row["product_id"]]
+    if len(group) < 2:
+        raise Skip("no variants")
+    one, other = b.rng.sample(group, 2)
+    products = b.pools.world.products
+    mine, wanted = products[one["product_id"]].attributes, products[other["product_id"]].attributes
+    value = ", ".join(v for k, v in wanted.items() if mine[k] != v)
+    fits = [r for r in group if r is not one and _differs(products[r["product_id"]].attributes, mine) == value]
+    if len(fits) != 1:
+        raise Skip("more than one variant fits")
+    b.ask(b.phrase(VARIANT, product=one["product_id"], value=value))
+    efc = b.delegate(
+        "efc", f"Which product is the {value} variant of {one['product_id']}?", "The efc agent can look at variants."
+    )
+    efc.call("get_product", "I look at its variants.", product_id=one["product_id"])
+    efc.answer(f"The {value} variant of {one['product_id']} is {other['product_id']}.")
+    b.expect_text(other["product_id"])
+    b.finish(f"The {product_name(one)} in {value} is {other['product_id']}.", f"{value} 款是 {other['product_id']}。")
+
+
+def _differs(attributes: dict[str, str], mine: dict[str, str]) -> str:
+    return ", ".join(value for key, value in attributes.items() if mine[key] != value)

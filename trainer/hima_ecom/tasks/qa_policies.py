@@ -1,0 +1,137 @@
+"""QA about the store's policies: return periods by category and tier."""
+
+from trainer.hima_ecom import rules
+from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
+from trainer.hima_ecom.tasks.families import family
+from trainer.hima_ecom.tasks.phrases import Phrases
+from trainer.hima_ecom.tasks.pools import held_out
+from trainer.hima_ecom.tasks.qa_products import find, product_name
+
+RETURN_DAYS = Phrases(
+    (
+        "How many days do I have to return something from {category}?", "What is the return period for {category} items?",
+        "Within how many days of delivery can {category} be sent back?", "I bought {category}. How long can I return it?",
+        "How long is the window for returning {category} products?",
+    ),
+    ("My {category} purchase arrived; by which day after delivery must it go back?",
+     "Return deadline for {category}, in days?"),
+    ("{category} 类商品几天内可以退货？", "{category} 的退货期限是多少天？"),
+    ("买了 {category} 类的东西，收货后多少天之内能退？",),
+)  # fmt: skip
+GOLD_DAYS = Phrases(
+    (
+        "I am a gold member. How many days do I have to return {category} items?",
+        "How long can gold members return something from {category}?",
+        "With gold status, what is the return period for {category}?", "Return window of {category} for a gold customer?",
+    ),
+    ("Being gold tier, how many days may pass before {category} can no longer go back?",
+     "Gold membership and {category}: return days?"),
+    ("金卡会员退 {category} 类商品有多少天？", "我是金卡会员，{category} 几天内可以退？"),
+    ("作为金卡会员，{category} 的退货期是几天？",),
+)  # fmt: skip
+OPENED = Phrases(
+    (
+        "May I return {category} items after opening them?", "Can opened {category} products be sent back?",
+        "I already opened the box. Can I still return {category}?",
+        "Do you accept returns of {category} that has been unpacked?",
+    ),
+    ("Is it a problem for a return if my {category} item is no longer sealed?", "Unsealed {category}: is a return allowed?"),
+    ("{category} 类商品拆封后还能退吗？", "打开过的 {category} 可以退货吗？"),
+    ("{category} 已经拆开了，还接受退货吗？",),
+)  # fmt: skip
+LONGER_RETURN = Phrases(
+    (
+        "Which can I return for longer, {a} or {b}?", "Is the return period longer for {a} or for {b}?",
+        "Compare the return windows of {a} and {b}: which is longer?", "Do I have more days to return {a} or {b}?",
+    ),
+    ("Where are you more generous with returns, {a} or {b}?", "Name the category with more return days: {a} or {b}."),
+    ("{a} 和 {b} 哪一类退货期更长？", "{a} 与 {b}，哪个可以退货的天数更多？"),
+    ("退货期限长的是 {a} 还是 {b}？",),
+)  # fmt: skip
+MENTIONED = Phrases(
+    (
+        "I am thinking of the {name}.", "I recently got the {name}.", "This is about the {name}.", "My {name} has arrived.",
+        "A friend gave me the {name}.",
+    ),
+    ("The {name} is on my table right now.", "I have my eye on the {name}."),
+    ("我买了 {name}。", "我想了解 {name}。"),
+    ("关于 {name}，我有个问题。",),
+)  # fmt: skip
+
+
+def _policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]:
+    expert = b.delegate("qa", task, "A question about the policies; the qa agent knows.")
+    document = find(expert, query, title)
+    if document["excerpt"].endswith(" ..."):
+        return expert, expert.call("read_document", "The excerpt is cut; I read it all.", document_id=document["document_id"])
+    return expert, {"body": document["excerpt"]}
+
+
+def _about_category(b: Builder, ask: Phrases, task: str) -> tuple[str, Expert]:
+    """A policy question about the category of a product that the customer mentions."""
+    product = b.rng.choice(b.pools.products)
+    category = product["category"]
+    if not rules.RETURN_RULES[category].days:
+        raise Skip("never returned")
+    said = b.phrase(MENTIONED, name=product_name(product))
+    b.ask(("" if b.zh else " ").join((said, b.phrase(ask, category=category))))
+    expert, _ = _policy(b, f"return period {category}", f"Return period: {category}", task.format(category=category))
+    return category, expert
+
+
+@family("qa", 1)
+def return_period(b: Builder) -> None:
+    """Days in which a category can be returned."""
+    category, expert = _about_category(b, RETURN_DAYS, "How many days are there to return {category} items?")
+    days = rules.return_days(category, "standard")
+    expert.answer(f"Items of the category {category} can be returned within {days} days of delivery.")
+    b.expect_number(str(days), "day", "0")
+    b.finish(
+        f"You can return {category} items within {days} days of delivery.", f"{category} 类商品可以在收货后 {days} 天内退货。"
+    )
+
+
+@family("qa", 2)
+def gold_return_period(b: Builder) -> None:
+    """The same for gold members, who have more."""
+    category, expert = _about_category(b, GOLD_DAYS, "How many days do gold members have to return {category} items?")
+    days = rules.return_days(category, "gold")
+    expert.answer(f"Gold members can return {category} items within {days} days of delivery.")
+    b.expect_number(str(days), "day", "0")
+    b.finish(
+        f"As a gold member you have {days} days to return {category} items.", f"金卡会员退 {category} 类商品有 {days} 天。"
+    )
+
+
+@family("qa", 1)
+def opened_return(b: Builder) -> None:
+    """Whether an opened item of a category may come back."""
+    category, expert = _about_category(b, OPENED, "May {category} items be returned after they were opened?")
+    allowed = rules.RETURN_RULES[category].opened
+    expert.answer(f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'}.")
+    b.expect_text(*(("yes", "可以") if allowed else ("no", "不可以", "不行")), reject=("no",) if allowed else ("yes",))
+    b.finish(
+        f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'} for a return.",
+        f"{'可以' if allowed else '不行'}，{category} 类商品退货时{'可以已拆封' if allowed else '必须未拆封'}。",
+    )
+
+
+@family("qa", 2)
+def longer_return(b: Builder) -> None:
+    """Which of two products' categories may be returned for longer."""
+    one, two = b.rng.choice(b.pools.products), b.rng.choice(b.pools.products)
+    x, y = one["category"], two["category"]
+    days = {name: rules.RETURN_RULES[name].days for name in (x, y)}
+    if not all(days.values()) or days[x] == days[y]:
+        raise Skip("equal")
+    if held_out("/".join(sorted((x, y)))) != b.pools.test:
+        raise Skip("a pair of the other split")
+    b.ask(b.phrase(LONGER_RETURN, a=f"{product_name(one)} ({x})", b=f"{product_name(two)} ({y})"))
+    expert = b.delegate("qa", f"Which category has the longer return period, {x} or {y}?", "A question about policies.")
+    for name in (x, y):
+        find(expert, f"return period {name}", f"Return period: {name}")
+    more = max(days, key=days.__getitem__)
+    expert.answer(f"{x} has {days[x]} days and {y} has {days[y]} days, so {more}.", f"{max(days.values())} is more.")
+    b.expect_text(more, reject=(x if more == y else y,))
+    b.finish(f"You have longer for {more}: {days[more]} days.", f"退货期更长的是 {more}：{days[more]} 天。")

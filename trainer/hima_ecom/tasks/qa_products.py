@@ -1,0 +1,189 @@
+"""QA about products: what the knowledge base answers."""
+
+import re
+from typing import Any
+
+from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
+from trainer.hima_ecom.tasks.families import family
+from trainer.hima_ecom.tasks.phrases import Phrases
+
+# What is asked of a product: (words of the question, the answer's pattern, unit)
+_WARRANTY = ("How long is the warranty on the ", r"warranty of (\d+) months")
+_ORIGIN = ("Where is the ", r"made in (.+)\.")
+_WEIGHT = ("How heavy is the ", r"weighs (\d+) grams")
+_CARE = ("How should I clean the ", r": (.+)\.")
+
+WARRANTY = Phrases(
+    (
+        "How long is the warranty on the {name}?", "For how many months is the {name} under warranty?",
+        "I would like to know the warranty period of the {name}.", "What guarantee do I get with the {name}?",
+        "Until how many months after buying can I claim warranty for the {name}?",
+    ),
+    ("If the {name} breaks, how long am I covered?", "Tell me how many months of cover come with the {name}."),
+    ("{name} 的保修期是多久？", "请问 {name} 保修几个月？"),
+    ("{name} 坏了的话，多长时间内可以保修？",),
+)  # fmt: skip
+ORIGIN = Phrases(
+    (
+        "Where is the {name} made?", "In which country is the {name} manufactured?",
+        "What is the country of origin of the {name}?",
+        "Does anybody know where the {name} comes from?", "I only buy from some countries. Where do you have the {name} made?",
+    ),
+    ("Which country does the {name} ship from the factory of?", "Name the place of manufacture of the {name}."),
+    ("{name} 是哪里生产的？", "{name} 的产地是哪个国家？"),
+    ("请告诉我 {name} 在哪个国家制造。",),
+)  # fmt: skip
+WEIGHT = Phrases(
+    (
+        "How heavy is the {name}?", "What does the {name} weigh with its packaging?",
+        "I need the weight of the {name} in grams.",
+        "How many grams does the parcel with the {name} weigh?", "Can you tell me the packed weight of the {name}?",
+    ),
+    ("If I had to carry the {name} home in its box, how much would I be lifting?", "Packed up, the {name} is how heavy?"),
+    ("{name} 有多重？", "{name} 连包装多少克？"),
+    ("请查一下 {name} 带包装的重量。",),
+)  # fmt: skip
+CARE = Phrases(
+    (
+        "How should I clean the {name}?", "What is the right way to clean the {name}?", "How do I take care of the {name}?",
+        "Give me the cleaning instructions of the {name}.", "My {name} got dirty. How is it cleaned?",
+    ),
+    ("There is a stain on my {name}; what do you advise?", "What does your shop say about washing the {name}?"),
+    ("{name} 应该怎么清洁？", "请问 {name} 怎样保养？"),
+    ("我的 {name} 脏了，该怎么办？",),
+)  # fmt: skip
+HEAVIER = Phrases(
+    (
+        "Which is heavier, the {a} or the {b}?", "Of the {a} and the {b}, which one weighs more?",
+        "I want the heavier of two: the {a} or the {b}?",
+        "Compare the weights of the {a} and the {b}: which is the heavier one?",
+    ),
+    ("Between the {a} and the {b}, name the one with more weight.", "Would the {a} or the {b} tip the scales further?"),
+    ("{a} 和 {b} 哪个更重？", "比较一下 {a} 与 {b} 的重量，哪个重？"),
+    ("{a} 与 {b} 相比，重的是哪一个？",),
+)  # fmt: skip
+LONGER = Phrases(
+    (
+        "Which has the longer warranty, the {a} or the {b}?", "Is the {a} or the {b} covered for longer?",
+        "I prefer long warranties. Should I take the {a} or the {b}?",
+        "Compare the warranties of the {a} and the {b}: which is longer?",
+    ),
+    ("For which of the {a} and the {b} does the guarantee last more months?",
+     "Name the product with more warranty: {a} or {b}."),
+    ("{a} 和 {b} 哪个保修期更长？", "{a} 与 {b}，保修更久的是哪个？"),
+    ("我想要保修期长的，{a} 还是 {b}？",),
+)  # fmt: skip
+
+
+def find(expert: Expert, query: str, title: str) -> Row:
+    """The document with that title among what a search for `query` finds. Raises: Skip where it is not found."""
+    found = expert.call("search_knowledge", "I search the knowledge base.", query=query)
+    for document in found["documents"]:
+        if document["title"] == title:
+            return dict(document)
+    raise Skip(f"no document {title!r} for {query!r}")
+
+
+def product_name(row: Row) -> str:
+    """The name of a product's family: its own without the variant in brackets."""
+    return str(row["name"]).partition(" (")[0]
+
+
+def fact(builder: Builder, question: str) -> tuple[str, Row]:
+    """A random product of this split that has an answer to `question`: (its name, the knowledge row)."""
+    rows = [row for row in builder.pools.questions if row["question"].startswith(question)]
+    row = builder.rng.choice(rows)
+    return row["question"][len(question) :].removesuffix(" made?").removesuffix("?"), row
+
+
+def look_up(expert: Expert, question: str, pattern: str, name: str, row: Row) -> str:
+    """The value that the knowledge base gives for a question about a product."""
+    words = {_WARRANTY[0]: "warranty", _ORIGIN[0]: "made", _WEIGHT[0]: "heavy", _CARE[0]: "clean"}[question]
+    document = find(expert, f"{name} {words}", row["question"])
+    match = re.search(pattern, document["excerpt"])
+    if match is None:
+        raise Skip("the excerpt is cut")
+    return match.group(1)
+
+
+def _product(builder: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:
+    """A question about one product: (name, value)."""
+    name, row = fact(builder, kind[0])
+    builder.ask(builder.phrase(ask, name=name))
+    expert = builder.delegate("qa", task.format(name=name), "A question about a product; the qa agent knows.")
+    value = look_up(expert, *kind, name, row)
+    expert.answer(row["answer"])
+    return name, value
+
+
+@family("qa", 1)
+def warranty(b: Builder) -> None:
+    """Months of warranty of a product."""
+    name, months = _product(b, WARRANTY, _WARRANTY, "How long is the warranty on the {name}?")
+    b.expect_number(months, "month", "0")
+    b.finish(f"The {name} has a warranty of {months} months.", f"{name} 的保修期是 {months} 个月。")
+
+
+@family("qa", 1)
+def origin(b: Builder) -> None:
+    """The country in which a product is made."""
+    name, country = _product(b, ORIGIN, _ORIGIN, "Where is the {name} made?")
+    b.expect_text(country)
+    b.finish(f"The {name} is made in {country}.", f"{name} 的产地是 {country}。")
+
+
+@family("qa", 1)
+def weight(b: Builder) -> None:
+    """Grams of a packed product."""
+    name, grams = _product(b, WEIGHT, _WEIGHT, "How heavy is the {name}?")
+    b.expect_number(grams, "g", "0")
+    b.finish(f"The {name} weighs {grams} grams with its packaging.", f"{name} 连包装重 {grams} 克。")
+
+
+@family("qa", 1)
+def care(b: Builder) -> None:
+    """How a product is cleaned."""
+    name, advice = _product(b, CARE, _CARE, "How should the {name} be cleaned?")
+    b.expect_text(advice)
+    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{advice}。")
+
+
+def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:
+    """Two products by a number: (the one with more, its value)."""
+    (a, first), (c, second) = fact(b, kind[0]), fact(b, kind[0])
+    if a == c:
+        raise Skip("one product twice")
+    b.ask(b.phrase(ask, a=a, b=c))
+    expert = b.delegate("qa", task.format(a=a, b=c), "Two products are compared; the qa agent knows both.")
+    x, y = int(look_up(expert, *kind, a, first)), int(look_up(expert, *kind, c, second))
+    if x == y:
+        raise Skip("equal")
+    more, value = (a, x) if x > y else (c, y)
+    expert.answer(f"{first['answer']} {second['answer']} So it is the {more}.", f"{max(x, y)} is more than {min(x, y)}.")
+    b.expect_text(more, reject=(c if more == a else a,))
+    return more, str(value)
+
+
+@family("qa", 2)
+def heavier(b: Builder) -> None:
+    """Which of two products weighs more."""
+    more, grams = _compare(b, HEAVIER, _WEIGHT, "Which is heavier, the {a} or the {b}?")
+    b.finish(f"The {more} is heavier, with {grams} grams.", f"更重的是 {more}，{grams} 克。")
+
+
+@family("qa", 2)
+def longer_warranty(b: Builder) -> None:
+    """Which of two products has the longer warranty."""
+    more, months = _compare(b, LONGER, _WARRANTY, "Which has the longer warranty, the {a} or the {b}?")
+    b.finish(f"The {more} has the longer warranty, {months} months.", f"保修期更长的是 {more}，{months} 个月。")
+
+
+def knowledge_value(expert: Expert, kind: str, name: str, row: Row) -> Any:
+    """A number that the knowledge base holds of a product, for tasks that go on with it: "warranty" or "weight"."""
+    return int(look_up(expert, *{"warranty": _WARRANTY, "weight": _WEIGHT}[kind], name, row))
+
+
+def knowledge_question(kind: str) -> str:
+    """How the question of that kind begins, for `fact`."""
+    return {"warranty": _WARRANTY, "weight": _WEIGHT}[kind][0]

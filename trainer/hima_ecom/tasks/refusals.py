@@ -1,0 +1,157 @@
+"""What the store must refuse: the right answer says so and gives the reason, and nothing is changed."""
+
+from trainer.hima_ecom import rules
+from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
+from trainer.hima_ecom.tasks.efc_orders import item_named
+from trainer.hima_ecom.tasks.efc_writing import APPLY, CANCEL, CONDITIONS, RETURN, WHY
+from trainer.hima_ecom.tasks.families import family
+from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases
+from trainer.hima_ecom.tasks.qa_products import product_name
+
+UNKNOWN = Phrases(
+    (
+        "How long is the warranty on the {name}?", "Do you know the warranty of the {name}?",
+        "What warranty comes with the {name}?",
+        "For how many months is the {name} covered?",
+    ),
+    ("If my {name} fails, until when is it covered?", "Cover of the {name}, in months?"),
+    ("{name} 的保修期是多久？", "{name} 保修几个月？"),
+    ("{name} 能保修多长时间？",),
+)  # fmt: skip
+INVENTED = ("Zephra", "Omnivolt", "Castellane", "Brindlewood", "Kyotani", "Larksong", "Veltrix", "Marenza")
+WHICH = Phrases(
+    (
+        "{hello} Please cancel my order.", "{hello} I want my order cancelled.", "{hello} Cancel it, please, I mean the order.",
+        "{hello} My order is to be cancelled.",
+    ),
+    ("{hello} Call off what I ordered.", "{hello} I do not want my order any more."),
+    ("{hello}请取消我的订单。", "{hello}我要取消订单。"),
+    ("{hello}我的订单不要了。",),
+)  # fmt: skip
+HELLO = Phrases(
+    ("This is {name}, {email}.", "I am {name} ({email}).", "My name is {name} and my e-mail is {email}."),
+    ("You can find me as {name} with {email}.",),
+    ("我是 {name}，邮箱 {email}。",),
+    ("我的账号是 {email}（{name}）。",),
+)
+
+
+def refuse(b: Builder, expert: Expert, reason: str, en: str, zh: str, *reasons: str) -> None:
+    """The sub-agent reports the reason, the master refuses."""
+    expert.answer(f"It can not be done: {reason}.", "The store's rules refuse it.")
+    b.expect_refusal(*reasons)
+    b.finish(f"I am sorry, I cannot do that: {en}.", f"抱歉，无法办理：{zh}。", "It was refused; I say why.")
+
+
+@family("efc", 1, impossible=True)
+def cancel_too_late(b: Builder) -> None:
+    """Cancelling an order that has left."""
+    row = b.pools.order(b.rng, "shipped", "delivered")
+    b.customer(row["customer_id"])
+    key, code = row["order_id"], b.rng.choice(list(WHY))
+    b.ask(b.phrase(CANCEL, order=key, why=WHY[code][b.zh]))
+    efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
+    reason = efc.refused("cancel_order", "I cancel it.", order_id=key, reason=code)
+    status = row["status"]
+    refuse(b, efc, reason, f"order {key} is already {status}", f"订单 {key} {WORDS_ZH[status]}", status, WORDS_ZH[status])
+
+
+@family("efc", 2, impossible=True)
+def return_refused(b: Builder) -> None:
+    """Returning what may not come back: too late, opened, or of a category that never may."""
+    row = b.pools.order(b.rng, "delivered")
+    b.customer(row["customer_id"])
+    key = row["order_id"]
+    item = item_named(b, b.peek(row["customer_id"], "get_order", order_id=key))
+    condition = b.rng.choice(("unopened", "opened"))
+    name, said = product_name(item), CONDITIONS[condition] if b.zh else condition
+    b.ask(b.phrase(RETURN, order=key, name=name, condition=said))
+    efc = b.delegate("efc", f"Return the {name} of order {key}. Condition: {condition}.", "The efc agent can take returns.")
+    efc.call("get_order", "I look for the item's id.", order_id=key)
+    arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
+    reason = efc.refused("return_items", f"It is {item['item_id']}.", **arguments)
+    category = b.pools.world.products[item["product_id"]].row["category"]
+    if "within" in reason:
+        en, zh, said_why = (
+            f"the return period of {category} is over",
+            f"{category} 的退货期已过",
+            ("within", "period", "days", "退货期"),
+        )
+    elif "only unopened" in reason:
+        en, zh, said_why = (
+            f"{category} items must be unopened",
+            f"{category} 类商品必须未拆封",
+            ("unopened", "opened", "未拆封"),
+        )
+    else:
+        en, zh, said_why = f"{category} items can not be returned", f"{category} 类商品不能退货", (category,)
+    refuse(b, efc, reason, en, zh, *said_why)
+
+
+@family("efc", 1, impossible=True)
+def coupon_refused(b: Builder) -> None:
+    """Applying a coupon that is over, not yet valid, below its minimum, or for other things."""
+    row = b.pools.order(b.rng, *rules.COUPON_APPLICABLE)
+    b.customer(row["customer_id"])
+    key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
+    b.ask(b.phrase(APPLY, order=key, code=code))
+    efc = b.delegate("efc", f"Apply coupon {code} to order {key}.", "The efc agent can apply coupons.")
+    reason = efc.refused("apply_coupon", "I apply it.", order_id=key, code=code)
+    why = (
+        ("expired", "expired", "已过期"),
+        ("valid from", "not valid yet", "尚未生效"),
+        ("at least", "its minimum is not reached", "未达到最低金额"),
+        ("already has", "the order already has a coupon", "订单已使用优惠券"),
+        ("already used", "it was already used", "已经使用过"),
+        ("the order has none", "it is for other items", "不适用于这些商品"),
+    )
+    for sign, en, zh in why:
+        if sign in reason:
+            refuse(b, efc, reason, f"coupon {code}: {en}", f"优惠券 {code} {zh}", en, sign, zh)
+            return
+    raise Skip(reason)
+
+
+@family("efc", 2, impossible=True)
+def which_order(b: Builder) -> None:
+    """Cancelling "my order" where several could be meant: the customer must say which."""
+    customer = b.rng.choice(b.pools.customers)
+    b.email, b.customer_id = customer["email"], None
+    hello = b.phrase(HELLO, name=customer["first_name"], email=b.email)
+    b.query = b.phrase(WHICH, hello=hello)
+    efc = b.delegate(
+        "efc", "Cancel the customer's order, if it is clear which.", "No number is given; efc can list the orders."
+    )
+    listed = efc.call("list_orders", "I look which orders there are.")["orders"]
+    open_orders = [order["order_id"] for order in listed if order["status"] in rules.CANCELLABLE]
+    if len(open_orders) < 2:
+        raise Skip("clear enough")
+    both = ", ".join(open_orders)
+    efc.answer(
+        f"More than one order can be cancelled: {both}. The customer must say which.", "It is not clear which one is meant."
+    )
+    b.expect_refusal("which", "哪")
+    b.finish(
+        f"I cannot tell which order you mean. Please tell me which one to cancel: {both}.",
+        f"无法确定是哪一笔订单，请告诉我要取消哪个：{both}。",
+        "I must ask.",
+    )
+
+
+@family("qa", 1, impossible=True)
+def unknown_product(b: Builder) -> None:
+    """A question about a product that the store does not have."""
+    product = b.rng.choice(b.pools.products)
+    name = f"{b.rng.choice(INVENTED)} {product_name(product).split(' ', 1)[1]}"
+    b.ask(b.phrase(UNKNOWN, name=name))
+    qa = b.delegate("qa", f"How long is the warranty on the {name}?", "A question about a product; the qa agent knows.")
+    found = qa.call("search_knowledge", "I search the knowledge base.", query=f"{name} warranty")["documents"]
+    if any(name in document["title"] for document in found):
+        raise Skip("it exists")
+    qa.answer(f"There is no information about the {name}.", "No document is about this product.")
+    b.expect_refusal("information", "not found", "没有找到", "信息")
+    b.finish(
+        f"I am sorry, I have no information about the {name}.",
+        f"抱歉，没有找到 {name} 的信息。",
+        "Nothing was found; I say so.",
+    )
