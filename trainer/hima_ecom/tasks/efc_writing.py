@@ -150,10 +150,12 @@ def cancel_by_item(b: Builder) -> None:
     order = b.peek(row["customer_id"], "get_order", order_id=row["order_id"])
     name, (code, said) = product_name(item_named(b, order)), _why(b)
     b.ask(b.phrase(CANCEL_ITEM, name=name, why=said))
-    efc = b.delegate("efc", f"Find the customer's {order['status']} order with the {name} and cancel it. Reason: {code}.")
-    listed = efc.call("list_orders", f"I look for {order['status']} orders.", status=order["status"])["orders"]
-    key = listed[0]["order_id"]
-    efc.call("get_order", "I check that it has the item.", order_id=key)
+    efc = b.delegate("efc", f"Find the customer's open order with the {name} and cancel it. Reason: {code}.")
+    listed = efc.call("list_orders", "I look which orders there are.")["orders"]
+    key = next((seen["order_id"] for seen in listed if seen["status"] in rules.CANCELLABLE), None)
+    if key is None:
+        raise Skip("not among the newest orders")
+    efc.call("get_order", f"{key} has not left yet; I check that it has the item.", order_id=key)
     done = efc.call("cancel_order", "It has; I cancel it.", order_id=key, reason=code)
     efc.answer(f"Order {key} with the {name} is cancelled. {done['refund']} USD are refunded to {done['refunded_to']}.")
     _cancelled(b, done)
