@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test fuzz lint types format aot bench compare step clean
+.PHONY: demo test fuzz lint types format aot bench compare step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -64,6 +64,10 @@ step: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m pytest bench -s
+
+# The parts of docs/benchmark.md that come from the code, and its figures.
+docs: $(VENV)/.ready
+	$(BIN)/python -m bench.benchmark_page
 
 clean:
 	rm -rf build *.egg-info himakernels/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -202,7 +202,7 @@ def return_until(b: Builder, value: Value) -> Value:
     if match is None:
         raise Skip("the excerpt is cut")
     days = int(match.group(1))
-    qa.answer(f"{category} items can be returned within {days} days of delivery.")
+    qa.answer(f"Items of the category {category} can be returned within {days} days of delivery.")
     _, last = _add_days(b, value.text, days, "Now the date; the gfc agent can count days.")
     b.part(
         b.phrase(UNTIL, category=category),
