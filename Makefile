@@ -30,9 +30,11 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/lm_head tests/ops tests/test_tl_math.py
 
-# A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist.
+# A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist; then as many texts
+# for the parser, and episodes.
 fuzz: $(VENV)/.ready
-	HIMA_FUZZ_EXAMPLES=28000 $(BIN)/python -m pytest tests/trainer/hima_ecom/test_fuzz.py
+	HIMA_FUZZ_EXAMPLES=28000 $(BIN)/python -m pytest tests/trainer/hima_ecom/test_fuzz.py tests/trainer/test_react_fuzz.py \
+		tests/trainer/test_episode_fuzz.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -1,0 +1,132 @@
+"""Environments of other projects, accepted as they are: TRL's `environment_factory`, reasoning-gym's datasets."""
+
+import asyncio
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.env import Environment, Playable, Replayable, Step
+from trainer.react import Action, Answer
+from trainer.types import Message
+
+
+def as_environment(thing: Any) -> Environment:
+    """Our interface for an environment of any kind.
+
+    Args: thing: an Environment, returned as it is; one without snapshot and restore (see Replayable); a reasoning-gym dataset
+    (see ReasoningGym); a TRL environment (see TrlEnvironment); a class or a function that makes one of these.
+
+    Raises: TypeError for anything else.
+    """
+    made = thing() if isinstance(thing, type) or (callable(thing) and not hasattr(thing, "reset")) else thing
+    if isinstance(made, Environment):
+        return made
+    if isinstance(made, Playable):
+        return Replayable(made)
+    if hasattr(made, "score_answer") and hasattr(made, "__getitem__"):
+        return ReasoningGym(made)
+    if callable(getattr(made, "reset", None)):
+        return Replayable(TrlEnvironment(made))
+    raise TypeError(
+        "thing: expected an environment (reset, step, tools), a TRL environment (reset and tools as methods), a reasoning-gym "
+        f"dataset, or a factory of one, got {type(made).__name__}"
+    )
+
+
+class TrlEnvironment:
+    """A TRL environment: `reset(**row)`, every other public method is a tool, and `get_reward()` where it has one.
+
+    The task is a row of the data set: a mapping with the `prompt` (a text, or messages), which what `reset` returns is appended
+    to. A tool's result is observed as `str(result)`, what it raises as {"error": ...}; coroutines are run to their ends. The
+    reward comes with the end of the episode; None without `get_reward`.
+
+    Raises: what `transformers.utils.get_json_schema` raises for a tool without type hints or docstring.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        from transformers.utils.chat_template_utils import get_json_schema
+
+        self.inner = inner
+        functions = [name for name, _ in inspect.getmembers(type(inner), inspect.isfunction) if not name.startswith("_")]
+        names = [name for name in functions if name not in ("reset", "get_reward")]
+        schemas = [get_json_schema(getattr(inner, name))["function"] for name in names]
+        self.tools: list[dict[str, Any]] = [
+            {"type": "function", "function": {key: value for key, value in schema.items() if key != "return"}}
+            for schema in schemas
+        ]
+        self._names = frozenset(names)
+
+    def reset(self, task: Any, seed: int = 0) -> str | list[Message]:
+        """Starts an episode; TRL's interface has no seed, only a row may carry one."""
+        row = {} if task is None else task
+        if not isinstance(row, Mapping):
+            raise TypeError(f"task: expected a row (a mapping) or None, got {type(task).__name__}")
+        observation = self.inner.reset(**row)
+        prompt, more = row.get("prompt", ""), "" if observation is None else observation
+        if not isinstance(more, str):
+            raise TypeError(f"reset: expected a string or None, got {type(more).__name__}")
+        if isinstance(prompt, str):
+            return prompt + more
+        messages = [Message(message["role"], message["content"]) for message in prompt]
+        if not messages or not all(isinstance(message.content, str) for message in messages):
+            raise TypeError(f"task['prompt']: expected a text or messages with texts, got {prompt!r}")
+        *before, last = messages
+        return [*before, last._replace(content=last.content + more)]
+
+    def step(self, action: Action | Answer | None, *, agent: str | None = None) -> Step:
+        """Runs a tool; an Answer or None ends the episode."""
+        if not isinstance(action, Action):
+            reward = _finished(self.inner.get_reward()) if hasattr(self.inner, "get_reward") else None
+            return Step("", None if reward is None else float(reward), True)
+        if action.name not in self._names:
+            return Step(_error(f"unknown tool '{action.name}'"))
+        try:
+            return Step(str(_finished(getattr(self.inner, action.name)(**action.arguments))))
+        except Exception as error:  # what a tool raises is for the agent, as in TRL
+            return Step(_error(str(error)))
+
+
+class ReasoningGym:
+    """A reasoning-gym data set: the task is an item or its index; there are no tools; `score_answer` gives the reward.
+
+    Some scorers raise for an answer that they can't read: it gets 0, and info["error"] says why.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.tools: list[dict[str, Any]] = []
+        self._item: dict[str, Any] = {}
+
+    def reset(self, task: Any, seed: int = 0) -> str:
+        """The item's question; the seed is the data set's own affair."""
+        self._item = self.dataset[task] if isinstance(task, int) else task
+        return str(self._item["question"])
+
+    def step(self, action: Action | Answer | None, *, agent: str | None = None) -> Step:
+        """Scores an Answer; None gets 0."""
+        if isinstance(action, Action):
+            return Step(_error(f"unknown tool '{action.name}'"))
+        if action is None:
+            return Step("", 0.0, True)
+        try:
+            return Step("", float(self.dataset.score_answer(action.text, self._item)), True)
+        except Exception as error:
+            return Step("", 0.0, True, {"error": repr(error)})
+
+    def snapshot(self) -> dict[str, Any]:
+        """The item: nothing else changes, and nobody writes into it."""
+        return self._item
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Back to an item."""
+        self._item = state
+
+
+def _finished(result: Any) -> Any:
+    """The result itself, or that of a coroutine."""
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
+
+
+def _error(reason: str) -> str:
+    return json.dumps({"error": reason}, ensure_ascii=False, separators=(",", ":"))
