@@ -12,7 +12,7 @@ from trainer.hima_ecom.tools.conversion import CURRENCIES, TEMPERATURES, UNITS, 
 # A word of letters and digits with inner . - ' (P0001, 2026-06-15, 3.5) or, between digits, : and , (14:30), or one Chinese
 # character.
 _TOKEN = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+(?:(?:[.'\-]|(?<=\d)[,:](?=\d))[^\W_㐀-鿿]+)*")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d]|[.,:\-]\d|[A-Za-z]\d)")
+_NUMBER = re.compile(r"(?<![\w.])(?<!\d[-:,])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d]|[.,:\-]\d|[A-Za-z]\d)")
 _UNIT = re.compile(r"\s*([%°]?[A-Za-z][A-Za-z_/0-9]*|%|[€£¥$]|[㐀-鿿]+)")
 MAX_WORDS = 120  # of an answer; a longer one is not an answer but a dump
 MAX_OTHER_NUMBERS = 2  # distinct numbers beside the right one that an answer may name; more is guessing
@@ -23,8 +23,10 @@ _SPELLED = {
     "ft": "foot", "feet": "foot", "inches": "inch", "kilogram": "kg", "gram": "g", "pound": "lb", "lbs": "lb", "ounce": "oz",
     "litre": "l", "liter": "l", "millilitre": "ml", "milliliter": "ml", "minute": "min", "mins": "min", "hour": "h", "hr": "h",
     "second": "s", "sec": "s", "dollar": "USD", "euro": "EUR", "yen": "JPY", "yuan": "CNY", "c": "celsius", "f": "fahrenheit",
-    "k": "kelvin", "公里": "km", "千米": "km", "米": "m", "厘米": "cm", "英里": "mile", "公斤": "kg", "千克": "kg", "克": "g", "磅": "lb",
-    "升": "l", "毫升": "ml", "分钟": "min", "小时": "h", "美元": "USD", "欧元": "EUR", "英镑": "GBP", "日元": "JPY", "元": "CNY",
+    "k": "kelvin", "公里": "km", "千米": "km", "米": "m", "厘米": "cm", "英里": "mile", "公斤": "kg", "千克": "kg", "克": "g",
+    "磅": "lb",
+    "升": "l", "毫升": "ml", "分钟": "min", "小时": "h", "美元": "USD", "欧元": "EUR", "英镑": "GBP", "日元": "JPY",
+    "元": "CNY",
     "天": "day", "日": "day", "周": "week", "摄氏度": "celsius", "华氏度": "fahrenheit",
 }  # fmt: skip
 _KNOWN = {unit for units in UNITS.values() for unit in units} | set(TEMPERATURES) | set(CURRENCIES)

@@ -4,11 +4,14 @@ A specification is a JSON object, one of:
 
 - `{"kind": "text", "value": V, "accept": [V2, ...], "reject": [W, ...]}`: the answer contains V or one of V2 and none of W: 1.
   Otherwise half of the best F1 of its words against V and V2, so that a near miss can be told from a far one.
-- `{"kind": "number", "value": "12.50", "unit": "USD", "tolerance": "0.005"}`: the answer names that quantity, in this unit or in
+- `{"kind": "number", "value": "12.50", "unit": "USD",
+"tolerance": "0.005"}`: the answer names that quantity, in this unit or in
   one that converts to it, beside few other numbers.
 - `{"kind": "state", "calls": [{"name", "arguments"}, ...]}`: the store is exactly as after these calls.
-- `{"kind": "calls", "calls": [{"agent", "name", "arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
-- `{"kind": "refusal", "reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
+- `{"kind": "calls", "calls": [{"agent", "name",
+"arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
+- `{"kind": "refusal",
+"reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
   as it was.
 - `{"kind": "all", "parts": [S, ...]}`: the mean of the parts, so 1 only where all hold.
 """

@@ -14,13 +14,13 @@ from trainer.hima_ecom.tools import WRITING_TOOLS
 from trainer.react import Action, Answer, render
 
 
-class Skip(Exception):
+class Skip(Exception):  # noqa: N818 - no error: the generator draws again
     """These draws make no task (nothing in stock, a rule forbids it); the generator draws again."""
 
 
 @dataclass
 class Builder:
-    """The task being written. A family calls `customer` (if the query is somebody's), `ask`, `delegate`, `finish`, `expect...`."""
+    """The task being written. A family calls `customer` (if it is somebody's), `ask`, `delegate`, `finish`, `expect_...`."""
 
     pools: Pools
     rng: random.Random

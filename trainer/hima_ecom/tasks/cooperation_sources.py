@@ -28,7 +28,8 @@ TOTAL = Phrases(
 )  # fmt: skip
 PRICE = Phrases(
     (
-        "Find the list price of product {product}.", "What does {product} cost?", "I am interested in {product}; look up its price.",
+        "Find the list price of product {product}.", "What does {product} cost?",
+        "I am interested in {product}; look up its price.",
         "Take the list price of {product}.",
     ),
     ("At what price is {product} listed?", "Begin with the price tag of {product}."),
@@ -37,7 +38,8 @@ PRICE = Phrases(
 )  # fmt: skip
 CANCEL = Phrases(
     (
-        "Cancel my order {order}, {why}, and tell me the refund.", "I want {order} cancelled because {why}. How much do I get back?",
+        "Cancel my order {order}, {why}, and tell me the refund.",
+        "I want {order} cancelled because {why}. How much do I get back?",
         "{why}: cancel order {order} and note the refund.", "Please cancel {order} ({why}). What is refunded?",
     ),
     ("Get rid of order {order} since {why}, and say what comes back to me.", "Order {order} is off: {why}. State the refund."),
@@ -55,7 +57,8 @@ WEIGHT = Phrases(
 )  # fmt: skip
 DELIVERED = Phrases(
     (
-        "Find out when my order {order} was delivered.", "On which day did order {order} arrive?", "Look up the delivery date of {order}.",
+        "Find out when my order {order} was delivered.", "On which day did order {order} arrive?",
+        "Look up the delivery date of {order}.",
         "I need the day on which {order} came.",
     ),
     ("When did {order} reach me?", "First the arrival date of {order}."),

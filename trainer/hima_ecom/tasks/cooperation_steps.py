@@ -11,14 +11,16 @@ from trainer.hima_ecom.tasks.qa_products import find
 from trainer.hima_ecom.tools.conversion import CURRENCIES
 
 CURRENCY = Phrases(
-    ("Then convert it to {currency}.", "How much is that in {currency}?", "Give me this in {currency}, too.", "I also need it in {currency}."),
+    ("Then convert it to {currency}.", "How much is that in {currency}?", "Give me this in {currency}, too.",
+     "I also need it in {currency}."),
     ("Expressed in {currency}, that makes?", "Change that into {currency}."),
     ("再换算成 {currency}。", "那是多少 {currency}？"),
     ("折合 {currency} 是多少？",),
 )  # fmt: skip
 SHARE = Phrases(
     (
-        "Work out {rate} percent of that.", "What is {rate}% of it?", "I have to put aside {rate} percent of it: how much is that?",
+        "Work out {rate} percent of that.", "What is {rate}% of it?",
+        "I have to put aside {rate} percent of it: how much is that?",
         "Then calculate {rate}% of the amount.",
     ),
     ("My share is {rate} percent; what does it come to?", "{rate}% of the above, please."),
@@ -48,37 +50,45 @@ POUNDS = Phrases(
 )  # fmt: skip
 POSTAGE = Phrases(
     (
-        "Posting costs {price} USD a kilogram: what do {count} of them cost to send?", "At {price} USD per kilogram, how much is it to mail {count}?",
-        "I send {count} of them at {price} USD per kilogram. What do I pay?", "Work out the postage of {count} pieces at {price} USD a kilogram.",
+        "Posting costs {price} USD a kilogram: what do {count} of them cost to send?",
+        "At {price} USD per kilogram, how much is it to mail {count}?",
+        "I send {count} of them at {price} USD per kilogram. What do I pay?",
+        "Work out the postage of {count} pieces at {price} USD a kilogram.",
     ),
-    ("With a rate of {price} USD for each kilogram, what is the freight of {count} units?", "{count} units, {price} USD/kg: shipping charge?"),
+    ("With a rate of {price} USD for each kilogram, what is the freight of {count} units?",
+     "{count} units, {price} USD/kg: shipping charge?"),
     ("邮费每公斤 {price} USD，寄 {count} 件要多少钱？", "按每公斤 {price} USD，{count} 件的运费是多少？"),
     ("每公斤 {price} USD，{count} 件寄出去一共多少？",),
 )  # fmt: skip
 UNTIL = Phrases(
     (
-        "It was from {category}. Until which day can it be returned?", "What is the last day to return a {category} item of it?",
-        "When does the return period for {category} end, counted from that day?", "I want to return something from {category}: what is the latest date?",
+        "It was from {category}. Until which day can it be returned?",
+        "What is the last day to return a {category} item of it?",
+        "When does the return period for {category} end, counted from that day?",
+        "I want to return something from {category}: what is the latest date?",
     ),
     ("For {category}, what is the final day of the return window then?", "By which date must a {category} item of it be back?"),
     ("其中的 {category} 商品最晚哪天可以退？", "按 {category} 的退货期限，最后一天是几号？"),
     ("{category} 类的退货截止日是哪天？",),
 )  # fmt: skip
 LATER = Phrases(
-    ("Which date is {days} days after that?", "Add {days} days to it.", "What day is it {days} days later?", "Then count {days} days on."),
+    ("Which date is {days} days after that?", "Add {days} days to it.", "What day is it {days} days later?",
+     "Then count {days} days on."),
     ("Go {days} days forward from there: the date?", "{days} days on, which date do we have?"),
     ("再过 {days} 天是哪一天？", "加 {days} 天是几号？"),
     ("往后 {days} 天是什么日期？",),
 )  # fmt: skip
 NAME = Phrases(
-    ("Which day of the week is that?", "What weekday does that fall on?", "Tell me the weekday, too.", "Is that a Monday, or what day is it?"),
+    ("Which day of the week is that?", "What weekday does that fall on?", "Tell me the weekday, too.",
+     "Is that a Monday, or what day is it?"),
     ("And the name of that day?", "On which weekday would that be?"),
     ("那天是星期几？", "是星期几？"),
     ("请问那是周几？",),
 )  # fmt: skip
 REMIND = Phrases(
     (
-        "Set a reminder '{text}' for that day.", "Remind me on that date: '{text}'.", "Put '{text}' into my reminders for then.",
+        "Set a reminder '{text}' for that day.", "Remind me on that date: '{text}'.",
+        "Put '{text}' into my reminders for then.",
         "I must not forget: reminder '{text}' on that day.",
     ),
     ("Make a note '{text}' that pops up on that very day.", "On said day I want to see '{text}' as a reminder."),
@@ -87,8 +97,10 @@ REMIND = Phrases(
 )  # fmt: skip
 REMIND_PAY = Phrases(
     (
-        "Set a reminder for {day} with the text 'pay' and that amount.", "On {day} remind me: 'pay', the amount and its currency.",
-        "Put a reminder on {day} that says 'pay' and how much.", "I have to pay that on {day}; set a reminder 'pay' with the amount.",
+        "Set a reminder for {day} with the text 'pay' and that amount.",
+        "On {day} remind me: 'pay', the amount and its currency.",
+        "Put a reminder on {day} that says 'pay' and how much.",
+        "I have to pay that on {day}; set a reminder 'pay' with the amount.",
     ),
     ("Let a note come up on {day} saying 'pay' followed by the sum.", "Schedule 'pay' plus the figure as a reminder, {day}."),
     ("请在 {day} 设置提醒：pay 加上金额。", "{day} 提醒我 pay 和金额。"),

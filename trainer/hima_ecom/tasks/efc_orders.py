@@ -19,7 +19,8 @@ STATUS = Phrases(
 )  # fmt: skip
 TOTAL = Phrases(
     (
-        "What is the total of my order {order}?", "How much did I pay for order {order}?", "I need the total amount of {order}.",
+        "What is the total of my order {order}?", "How much did I pay for order {order}?",
+        "I need the total amount of {order}.",
         "Tell me what {order} cost altogether.", "For my taxes: what was the sum of order {order}?",
     ),
     ("What was I charged for {order}, everything included?", "The final price of purchase {order}, please."),
@@ -82,7 +83,8 @@ PRICE_PAID = Phrases(
 )  # fmt: skip
 LATEST = Phrases(
     (
-        "What is the status of my latest order?", "How is my most recent order doing?", "I ordered something lately. What is its status?",
+        "What is the status of my latest order?", "How is my most recent order doing?",
+        "I ordered something lately. What is its status?",
         "Check the newest order on my account: what state is it in?",
     ),
     ("My last purchase: has it moved on?", "I placed an order a while ago, the newest one. In which state is it?"),
@@ -91,7 +93,8 @@ LATEST = Phrases(
 )  # fmt: skip
 NAMED = Phrases(
     (
-        "I am {first}, customer {customer}.", "This is {first} {last}.", "{first} here, account {customer}.", "My name is {first} {last}.",
+        "I am {first}, customer {customer}.", "This is {first} {last}.", "{first} here, account {customer}.",
+        "My name is {first} {last}.",
     ),
     ("You are talking to {first} {last}.", "Customer {customer} speaking."),
     ("我是 {first}，客户号 {customer}。", "我叫 {first} {last}。"),
@@ -99,7 +102,8 @@ NAMED = Phrases(
 )  # fmt: skip
 COUNT = Phrases(
     (
-        "How many of my orders are {status}?", "Count my {status} orders, please.", "I want to know how many {status} orders I have.",
+        "How many of my orders are {status}?", "Count my {status} orders, please.",
+        "I want to know how many {status} orders I have.",
         "What is the number of orders on my account that are {status}?",
     ),
     ("Of all I bought, how many orders are {status}?", "Number of {status} orders in my name?"),

@@ -17,7 +17,8 @@ PRICE = Phrases(
 )  # fmt: skip
 STOCK = Phrases(
     (
-        "How many of product {product} are in stock?", "What is the stock of {product}?", "Check how many pieces of {product} you have.",
+        "How many of product {product} are in stock?", "What is the stock of {product}?",
+        "Check how many pieces of {product} you have.",
         "I need several of {product}. How many are left?",
     ),
     ("Up to how many units of {product} could I buy right now?", "Inventory level for {product}?"),
@@ -35,7 +36,8 @@ OFFER = Phrases(
 )  # fmt: skip
 CHEAPEST = Phrases(
     (
-        "Which is your cheapest {type} that is in stock with {key} {value}?", "Find me the lowest priced {type} ({key}: {value}) in stock.",
+        "Which is your cheapest {type} that is in stock with {key} {value}?",
+        "Find me the lowest priced {type} ({key}: {value}) in stock.",
         "I want a {type}, {key} {value}, as cheap as possible and available. Which one?",
         "Among the {type} with {key} {value} that you have in stock, which costs least?",
     ),
@@ -49,16 +51,19 @@ CHEAPEST = Phrases(
 BEST = Phrases(
     (
         "Which {type} under {price} USD has the best rating?", "Recommend the best rated {type} for less than {price} USD.",
-        "I can spend up to {price} USD on a {type}. Which one do customers like most?", "What is the top rated {type} below {price} USD?",
+        "I can spend up to {price} USD on a {type}. Which one do customers like most?",
+        "What is the top rated {type} below {price} USD?",
     ),
-    ("With at most {price} USD in my pocket, which {type} gets the highest marks?", "Highest customer score, {type}, max {price} USD?"),
+    ("With at most {price} USD in my pocket, which {type} gets the highest marks?",
+     "Highest customer score, {type}, max {price} USD?"),
     ("{price} USD 以内评分最高的 {type} 是哪款？", "请推荐 {price} USD 以下口碑最好的 {type}。"),
     ("预算 {price} USD，哪款 {type} 评价最好？",),
 )  # fmt: skip
 REVIEWS = Phrases(
     (
         "How many reviewers gave product {product} {stars} stars?", "Count the {stars} star reviews of {product}.",
-        "What is the number of {stars}-star ratings for {product}?", "Of the reviews of {product}, how many have {stars} stars?",
+        "What is the number of {stars}-star ratings for {product}?",
+        "Of the reviews of {product}, how many have {stars} stars?",
     ),
     ("{product}: how often was it rated with {stars} stars?", "Number of people who awarded {stars} stars to {product}?"),
     ("商品 {product} 有几条 {stars} 星评价？", "给 {product} 打 {stars} 星的有多少人？"),
@@ -67,7 +72,8 @@ REVIEWS = Phrases(
 COUPON = Phrases(
     (
         "What would coupon {code} take off my order {order}?", "If I use {code} on order {order}, how much do I save?",
-        "How many dollars less is order {order} with coupon {code}?", "Check the discount of {code} for {order}, but do not apply it.",
+        "How many dollars less is order {order} with coupon {code}?",
+        "Check the discount of {code} for {order}, but do not apply it.",
     ),
     ("Just out of curiosity: the value of voucher {code} for {order}?", "Before I decide, what is {code} worth on {order}?"),
     ("优惠券 {code} 用在订单 {order} 上能减多少？", "订单 {order} 用 {code} 可以省多少钱？"),

@@ -24,10 +24,12 @@ WHY = {
 }
 CANCEL_ITEM = Phrases(
     (
-        "I have an order with the {name} that has not left yet. Cancel it; {why}.", "Cancel the order that contains the {name}: {why}.",
+        "I have an order with the {name} that has not left yet. Cancel it; {why}.",
+        "Cancel the order that contains the {name}: {why}.",
         "Please find the order of the {name} and cancel it, as {why}.", "The order with the {name} is to be cancelled, {why}.",
     ),
-    ("Somewhere among my orders is the {name}. Call that order off; {why}.", "I changed my mind about the {name}: {why}. Drop that order."),
+    ("Somewhere among my orders is the {name}. Call that order off; {why}.",
+     "I changed my mind about the {name}: {why}. Drop that order."),
     ("我有一笔含 {name} 的订单，请取消，{why}。", "请找到买了 {name} 的订单并取消，{why}。"),
     ("含有 {name} 的那笔订单不要了，{why}。",),
 )  # fmt: skip
@@ -45,17 +47,20 @@ PAY = Phrases(
         "Pay order {order} with my {kind} instead.", "Please change the payment of {order} to my {kind}.",
         "I want {order} to be charged to my {kind}.", "Switch order {order} over to the {kind}.",
     ),
-    ("Take the money for {order} from my {kind} rather than from what I chose.", "{order} on the {kind}, please, not the old method."),
+    ("Take the money for {order} from my {kind} rather than from what I chose.",
+     "{order} on the {kind}, please, not the old method."),
     ("订单 {order} 改用我的 {kind} 支付。", "请把 {order} 的付款方式换成 {kind}。"),
     ("{order} 用 {kind} 付款吧。",),
 )  # fmt: skip
 KINDS = {"credit_card": "credit card", "paypal": "PayPal account", "gift_card": "gift card"}
 RETURN = Phrases(
     (
-        "I want to return the {name} from order {order}. It is {condition}.", "Please take back the {name} of {order}, {condition}.",
+        "I want to return the {name} from order {order}. It is {condition}.",
+        "Please take back the {name} of {order}, {condition}.",
         "Return the {condition} {name} that came with order {order}.", "The {name} in {order} goes back; it is {condition}.",
     ),
-    ("From {order} I do not want to keep the {name} ({condition}).", "How about sending back my {condition} {name}, bought with {order}? Do it."),
+    ("From {order} I do not want to keep the {name} ({condition}).",
+     "How about sending back my {condition} {name}, bought with {order}? Do it."),
     ("我想退掉订单 {order} 里的 {name}，{condition}。", "请办理退货：{order} 中的 {name}，状态：{condition}。"),
     ("{order} 的 {name} 我要退，{condition}。",),
 )  # fmt: skip
@@ -71,12 +76,14 @@ EXCHANGE = Phrases(
         "The {name} of {order} does not suit me; give me {product} for it and settle a surplus with {method}.",
         "Trade my {name} ({order}) against {product}; {method} pays what is missing.",
     ),
-    ("把订单 {order} 的 {name} 换成 {product}，差价用 {method} 支付。", "我想用 {product} 换掉 {order} 里的 {name}，差价走 {method}。"),
+    ("把订单 {order} 的 {name} 换成 {product}，差价用 {method} 支付。",
+     "我想用 {product} 换掉 {order} 里的 {name}，差价走 {method}。"),
     ("{order} 的 {name} 想换 {product}，多出的钱从 {method} 扣。",),
 )  # fmt: skip
 APPLY = Phrases(
     (
-        "Apply coupon {code} to my order {order}.", "Please use {code} on order {order}.", "I forgot to enter {code} for {order}. Add it.",
+        "Apply coupon {code} to my order {order}.", "Please use {code} on order {order}.",
+        "I forgot to enter {code} for {order}. Add it.",
         "Order {order} should get the coupon {code}.",
     ),
     ("Redeem {code} against {order}.", "There is a voucher, {code}. Put it to work on {order}."),
@@ -85,11 +92,13 @@ APPLY = Phrases(
 )  # fmt: skip
 BETTER = Phrases(
     (
-        "Which of the coupons {a} and {b} saves more on order {order}? Apply that one.", "Use the better of {a} and {b} on {order}.",
+        "Which of the coupons {a} and {b} saves more on order {order}? Apply that one.",
+        "Use the better of {a} and {b} on {order}.",
         "I have two codes, {a} and {b}. Put the one with the larger discount on order {order}.",
         "Compare {a} with {b} for {order} and apply the one that takes off more.",
     ),
-    ("Only one of {a} and {b} can go on {order}: choose what is cheapest for me and do it.", "{order}: redeem {a} or {b}, whichever gives more."),
+    ("Only one of {a} and {b} can go on {order}: choose what is cheapest for me and do it.",
+     "{order}: redeem {a} or {b}, whichever gives more."),
     ("{a} 和 {b} 哪张用在 {order} 上更划算？请直接使用。", "请在 {a} 与 {b} 中选优惠更大的用于订单 {order}。"),
     ("订单 {order} 只能用一张券，{a} 和 {b} 选省得多的用上。",),
 )  # fmt: skip

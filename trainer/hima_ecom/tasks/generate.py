@@ -2,15 +2,26 @@
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 
 from trainer.hima_ecom.tasks import (  # noqa: F401 - they register their families
     cooperation,
     efc_orders,
     efc_products,
     efc_writing,
-    impossible,
+    gfc,
+    gfc_chains,
+    gfc_impossible,
+    gfc_lookups,
+    gfc_notes,
+    math_chains,
+    math_impossible,
+    math_reports,
+    math_words,
+    mathematics,
     qa_policies,
     qa_products,
+    refusals,
 )
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.families import FAMILIES, Family
@@ -19,7 +30,7 @@ from trainer.hima_ecom.tasks.task import COLUMNS, SPLITS, Task
 from trainer.hima_ecom.world import World
 
 CHINESE = 0.15  # of the tasks
-IMPOSSIBLE = 0.04  # of a column; at most 5 % may be
+BLOCK = 25  # tasks of which one is impossible, late in the block: any first n of a column have at most 5 %
 TRIES = 200
 
 
@@ -29,25 +40,37 @@ def make_tasks(world: World, seed: int, split: str, column: str, count: int, *, 
     Args: seen: queries that may not occur again; the new ones are added.
     Raises: ValueError for an unknown split or column.
     """
+    return list(islice(stream_tasks(world, seed, split, column, seen=seen), count))
+
+
+def stream_tasks(
+    world: World, seed: int, split: str, column: str, *, name: str | None = None, seen: set[str] | None = None
+) -> Iterator[Task]:
+    """The tasks of `make_tasks` without end. `name` begins their ids and tells streams apart; the split, if none is given."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     if column not in COLUMNS:
         raise ValueError(f"column: expected one of {', '.join(COLUMNS)}, got {column!r}")
-    rng = random.Random(f"{seed}/{split}/{column}")
-    pools, known = Pools(world, split), set() if seen is None else seen
-    turns = _turns(rng, column, count)
-    return [_draw(pools, rng, split, chosen, f"{split}-{column}-{i:05d}", known) for i, chosen in enumerate(turns, 1)]
+    name, known = name or split, set() if seen is None else seen
+    rng = random.Random(f"{seed}/{name}/{column}")
+    pools = Pools(world, split)
+    for i, family in enumerate(_turns(rng, column), 1):
+        yield _draw(pools, rng, split, family, f"{name}-{column}-{i:05d}", known)
 
 
-def _turns(rng: random.Random, column: str, count: int) -> Iterator[Family]:
-    """Families in shuffled rounds, with a fixed share of impossible ones: counts per family differ by at most one."""
-    possible = [family for family in FAMILIES[column] if not family.impossible]
-    impossible = [family for family in FAMILIES[column] if family.impossible]
-    refused = int(count * IMPOSSIBLE) if impossible else 0
-    chosen = [possible[i % len(possible)] for i in range(count - refused)]
-    chosen += [impossible[i % len(impossible)] for i in range(refused)]
-    rng.shuffle(chosen)
-    return iter(chosen)
+def _turns(rng: random.Random, column: str) -> Iterator[Family]:
+    """Families in shuffled rounds, so that each occurs as often as any other; one in BLOCK is an impossible one."""
+    possible = _rounds(rng, [family for family in FAMILIES[column] if not family.impossible])
+    impossible = _rounds(rng, [family for family in FAMILIES[column] if family.impossible])
+    while True:
+        refused = rng.randrange(BLOCK - 5, BLOCK)
+        for i in range(BLOCK):
+            yield (next(impossible, None) if i == refused else None) or next(possible)
+
+
+def _rounds(rng: random.Random, families: list[Family]) -> Iterator[Family]:
+    while families:
+        yield from rng.sample(families, len(families))
 
 
 def _draw(pools: Pools, rng: random.Random, split: str, family: Family, id: str, known: set[str]) -> Task:

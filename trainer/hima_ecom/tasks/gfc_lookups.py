@@ -254,8 +254,8 @@ def weather_reminder(b: Builder) -> None:
     said = {"city": w.say_city(b, city), "date": w.say_date(b, day), "time": w.say_time(b, time)}
     w.ask(b, b.phrase(TRIP, wet=wet, dry=dry, limit=limit, **said))
     task = (
-        f'Look up the chance of rain in {city} on {day}. Set a reminder for the day before at {time}: "{wet}" if it is at least '
-        f'{limit} percent, otherwise "{dry}". Say the chance.'
+        f'Look up the chance of rain in {city} on {day}. Set a reminder for the day before at {time}: "{wet}" if it is at '
+        f'least {limit} percent, otherwise "{dry}". Say the chance.'
     )
     gfc = b.delegate("gfc", task, "The gfc agent knows the weather and sets reminders.")
     where = {"city": city, "date": day.isoformat()}

@@ -21,7 +21,8 @@ class Phrases(NamedTuple):
 # Said around a query: nothing in it matters.
 DISTRACTORS = Phrases(
     (
-        "I am writing from my phone, so excuse typos.", "My neighbour recommended your shop.", "I have been a customer for years.",
+        "I am writing from my phone, so excuse typos.", "My neighbour recommended your shop.",
+        "I have been a customer for years.",
         "It was meant as a present for my sister.", "I have a meeting soon, so please be quick.", "Your packaging is lovely.",
         "The weather here is dreadful today.", "I already asked a friend, who did not know.",
     ),

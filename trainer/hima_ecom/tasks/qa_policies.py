@@ -14,7 +14,8 @@ RETURN_DAYS = Phrases(
         "Within how many days of delivery can {category} be sent back?", "I bought {category}. How long can I return it?",
         "How long is the window for returning {category} products?",
     ),
-    ("My {category} purchase arrived; by which day after delivery must it go back?", "Return deadline for {category}, in days?"),
+    ("My {category} purchase arrived; by which day after delivery must it go back?",
+     "Return deadline for {category}, in days?"),
     ("{category} 类商品几天内可以退货？", "{category} 的退货期限是多少天？"),
     ("买了 {category} 类的东西，收货后多少天之内能退？",),
 )  # fmt: skip
@@ -24,14 +25,16 @@ GOLD_DAYS = Phrases(
         "How long can gold members return something from {category}?",
         "With gold status, what is the return period for {category}?", "Return window of {category} for a gold customer?",
     ),
-    ("Being gold tier, how many days may pass before {category} can no longer go back?", "Gold membership and {category}: return days?"),
+    ("Being gold tier, how many days may pass before {category} can no longer go back?",
+     "Gold membership and {category}: return days?"),
     ("金卡会员退 {category} 类商品有多少天？", "我是金卡会员，{category} 几天内可以退？"),
     ("作为金卡会员，{category} 的退货期是几天？",),
 )  # fmt: skip
 OPENED = Phrases(
     (
         "May I return {category} items after opening them?", "Can opened {category} products be sent back?",
-        "I already opened the box. Can I still return {category}?", "Do you accept returns of {category} that has been unpacked?",
+        "I already opened the box. Can I still return {category}?",
+        "Do you accept returns of {category} that has been unpacked?",
     ),
     ("Is it a problem for a return if my {category} item is no longer sealed?", "Unsealed {category}: is a return allowed?"),
     ("{category} 类商品拆封后还能退吗？", "打开过的 {category} 可以退货吗？"),

@@ -26,7 +26,8 @@ WARRANTY = Phrases(
 )  # fmt: skip
 ORIGIN = Phrases(
     (
-        "Where is the {name} made?", "In which country is the {name} manufactured?", "What is the country of origin of the {name}?",
+        "Where is the {name} made?", "In which country is the {name} manufactured?",
+        "What is the country of origin of the {name}?",
         "Does anybody know where the {name} comes from?", "I only buy from some countries. Where do you have the {name} made?",
     ),
     ("Which country does the {name} ship from the factory of?", "Name the place of manufacture of the {name}."),
@@ -35,7 +36,8 @@ ORIGIN = Phrases(
 )  # fmt: skip
 WEIGHT = Phrases(
     (
-        "How heavy is the {name}?", "What does the {name} weigh with its packaging?", "I need the weight of the {name} in grams.",
+        "How heavy is the {name}?", "What does the {name} weigh with its packaging?",
+        "I need the weight of the {name} in grams.",
         "How many grams does the parcel with the {name} weigh?", "Can you tell me the packed weight of the {name}?",
     ),
     ("If I had to carry the {name} home in its box, how much would I be lifting?", "Packed up, the {name} is how heavy?"),
@@ -54,7 +56,8 @@ CARE = Phrases(
 HEAVIER = Phrases(
     (
         "Which is heavier, the {a} or the {b}?", "Of the {a} and the {b}, which one weighs more?",
-        "I want the heavier of two: the {a} or the {b}?", "Compare the weights of the {a} and the {b}: which is the heavier one?",
+        "I want the heavier of two: the {a} or the {b}?",
+        "Compare the weights of the {a} and the {b}: which is the heavier one?",
     ),
     ("Between the {a} and the {b}, name the one with more weight.", "Would the {a} or the {b} tip the scales further?"),
     ("{a} 和 {b} 哪个更重？", "比较一下 {a} 与 {b} 的重量，哪个重？"),
@@ -63,9 +66,11 @@ HEAVIER = Phrases(
 LONGER = Phrases(
     (
         "Which has the longer warranty, the {a} or the {b}?", "Is the {a} or the {b} covered for longer?",
-        "I prefer long warranties. Should I take the {a} or the {b}?", "Compare the warranties of the {a} and the {b}: which is longer?",
+        "I prefer long warranties. Should I take the {a} or the {b}?",
+        "Compare the warranties of the {a} and the {b}: which is longer?",
     ),
-    ("For which of the {a} and the {b} does the guarantee last more months?", "Name the product with more warranty: {a} or {b}."),
+    ("For which of the {a} and the {b} does the guarantee last more months?",
+     "Name the product with more warranty: {a} or {b}."),
     ("{a} 和 {b} 哪个保修期更长？", "{a} 与 {b}，保修更久的是哪个？"),
     ("我想要保修期长的，{a} 还是 {b}？",),
 )  # fmt: skip

@@ -10,7 +10,8 @@ from trainer.hima_ecom.tasks.qa_products import product_name
 
 UNKNOWN = Phrases(
     (
-        "How long is the warranty on the {name}?", "Do you know the warranty of the {name}?", "What warranty comes with the {name}?",
+        "How long is the warranty on the {name}?", "Do you know the warranty of the {name}?",
+        "What warranty comes with the {name}?",
         "For how many months is the {name} covered?",
     ),
     ("If my {name} fails, until when is it covered?", "Cover of the {name}, in months?"),

@@ -1,0 +1,135 @@
+"""The dataset: bytes from a seed, counts as planned, no leak, and every bad line named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainer.agents import hima_ecom_agents
+from trainer.hima_ecom.dataset import InvalidDatasetError, read_samples, read_tasks, validate, write_dataset
+from trainer.hima_ecom.dataset.write import Plan
+from trainer.prompts import system_prompt
+from trainer.react import Malformed, parse
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("data") / "hima"
+    write_dataset(out, seed=7, size=600, world_size="full")
+    return out
+
+
+def test_the_papers_size() -> None:
+    assert Plan.of(22_800) == (20_000, 17_700, 2_300, 500)
+    with pytest.raises(ValueError, match="at least 100, got 3"):
+        Plan.of(3)
+
+
+def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "again", seed=7, size=600, world_size="full")
+    for name in ("sft.jsonl", "train.jsonl", "test.jsonl", "datasheet.json", "README.md", "store.sqlite"):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_counts_are_the_plans(folder: Path) -> None:
+    plan = Plan.of(600)
+    samples, train, test = (
+        read_samples(folder / "sft.jsonl"),
+        read_tasks(folder / "train.jsonl"),
+        read_tasks(folder / "test.jsonl"),
+    )
+    assert (len(samples), len(train), len(test)) == (plan.sft, plan.train, plan.test)
+    assert sum(bool(sample.memory) for sample in samples) == plan.with_memory
+    sheet = json.loads((folder / "datasheet.json").read_text())
+    assert sheet["instances"] == 600
+    assert sum(sheet["sft"]["agent"].values()) == plan.sft
+
+
+def test_no_query_is_in_two_files(folder: Path) -> None:
+    train = {task.query for task in read_tasks(folder / "train.jsonl")}
+    test = {task.query for task in read_tasks(folder / "test.jsonl")}
+    asked = {
+        sample.messages[0]["content"].split("Task: ", 1)[1]
+        for sample in read_samples(folder / "sft.jsonl")
+        if sample.agent == "master"
+    }
+    assert not train & test
+    assert not (train | asked) & test
+    assert not train & asked
+
+
+def test_samples_are_whole_contexts(folder: Path) -> None:
+    agents = hima_ecom_agents()
+    for sample in read_samples(folder / "sft.jsonl"):
+        assert sample.agent in agents
+        assert system_prompt(agents[sample.agent])
+        assert sample.messages[0]["role"] == "user"
+        assert sample.messages[-1]["role"] == "assistant"
+        assert all(text in sample.messages[0]["content"] for text in sample.memory)
+        for message in sample.messages:
+            assert message["role"] != "assistant" or not isinstance(parse(message["content"]), Malformed)
+
+
+def test_our_files_are_valid(folder: Path) -> None:
+    for name in ("sft", "train", "test"):
+        assert list(validate(folder / f"{name}.jsonl")) == []
+
+
+def test_plain_pairs_are_a_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "test_real.jsonl"
+    path.write_text(
+        '{"query": "How long is it?", "final_response": "36 months"}\n\n{"query": "多久？", "final_response": "三年"}\n'
+    )
+    one, two = read_tasks(path)
+    assert (one.split, one.language, two.language, one.checker) == ("test", "en", "zh", {"kind": "text", "value": "36 months"})
+    assert one.id != two.id
+
+
+def test_every_bad_line_is_named(tmp_path: Path) -> None:
+    good = {"id": "a", "query": "q", "final_response": "r"}
+    lines = [
+        json.dumps(good),
+        "{",
+        "[1]",
+        json.dumps(good),
+        json.dumps({"query": "q"}),
+        json.dumps(good | {"id": "b", "column": "art", "difficulty": 9}),
+        json.dumps(good | {"id": "c", "checker": {"kind": "judge"}, "trajectory": [{"agent": "qa", "text": "hm"}]}),
+        json.dumps({"id": "d", "agent": "cook", "messages": []}),
+        json.dumps({"id": "e", "agent": "qa", "messages": [{"role": "assistant", "content": "hm"}], "memory": "x"}),
+        '{"id": "f", "query": "\\ud800", "final_response": "r"}',
+    ]
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    found = [(problem.line, problem.reason) for problem in validate(path)]
+    expected = [
+        (2, "not JSON"),
+        (3, "expected a JSON object, got a list"),
+        (4, "id: 'a' is that of line 1 already"),
+        (5, "missing: final_response"),
+        (6, "column: expected one of cooperation"),
+        (6, "difficulty: expected an integer from 1 to 3, got 9"),
+        (7, "checker: expected an object whose kind"),
+        (7, "trajectory[0].text: "),
+        (8, "agent: expected one of master"),
+        (8, "messages: expected a list of at least one message"),
+        (9, "memory: expected a list of texts"),
+        (9, "messages[0].content: "),
+        (10, "query: "),
+    ]
+    assert [line for line, _ in found] == [line for line, _ in expected], found
+    for (_, reason), (_, begin) in zip(found, expected, strict=True):
+        assert reason.startswith(begin), reason
+    with pytest.raises(InvalidDatasetError, match=r"13 problems: line 2: not JSON"):
+        read_tasks(path)
+
+
+def test_a_folder_with_files_is_refused_and_a_failed_run_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(FileExistsError, match="expected a new or an empty folder"):
+        write_dataset(tmp_path / "full", size=100)
+    monkeypatch.setattr("trainer.hima_ecom.dataset.write.datasheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_dataset(tmp_path / "new", size=100, world_size="full")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]

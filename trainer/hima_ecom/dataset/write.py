@@ -1,0 +1,111 @@
+"""Writing the dataset: SFT samples, (query, final response) pairs for RL, and the test set, with a datasheet."""
+
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainer.hima_ecom.dataset.datasheet import datasheet
+from trainer.hima_ecom.dataset.samples import Sample, samples
+from trainer.hima_ecom.environment import HimaEcomEnv
+from trainer.hima_ecom.tasks import COLUMNS, Task, stream_tasks
+from trainer.hima_ecom.world import World
+
+SIZE = 22_800  # the paper's: 20,000 SFT samples (17,700 with memory), 2,300 pairs for RL, 500 test tasks
+FILES = ("sft.jsonl", "train.jsonl", "test.jsonl")
+
+
+class Plan(NamedTuple):
+    """How many of what, for a size."""
+
+    sft: int
+    with_memory: int
+    train: int
+    test: int
+
+    @classmethod
+    def of(cls, size: int) -> "Plan":
+        """The paper's proportions. Raises: ValueError below 100, too few for five columns of each."""
+        if size < 100:
+            raise ValueError(f"size: expected at least 100, got {size}")
+        test = len(COLUMNS) * max(4, min(100, size * 100 // SIZE))
+        train = max(len(COLUMNS), size * 2300 // SIZE)
+        sft = size - train - test
+        return cls(sft, sft * 177 // 200, train, test)
+
+
+def write_dataset(out: str | Path, *, seed: int = 0, size: int = SIZE, world_size: str = "full") -> dict[str, Any]:
+    """Writes the dataset of a seed to the folder `out`, which must not exist or be empty; returns its datasheet.
+
+    The same seed and sizes give the same bytes. The folder appears when it is whole: a killed run leaves none.
+    Raises: FileExistsError, ValueError.
+    """
+    out, plan = Path(out), Plan.of(size)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"out: expected a new or an empty folder, got {out}, which has files")
+    unfinished = out.with_name(f"{out.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        sheet = _write(unfinished, plan, seed, world_size)
+        if out.exists():
+            out.rmdir()
+        unfinished.replace(out)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+    return sheet
+
+
+def _write(folder: Path, plan: Plan, seed: int, world_size: str) -> dict[str, Any]:
+    world = World.create(folder / "store.sqlite", seed, size=world_size)
+    seen: set[str] = set()
+    test = list(_by_column(world, seed, "test", plan.test, seen))
+    train = list(_by_column(world, seed, "train", plan.train, seen))
+    sft = list(_samples(world, seed, plan, seen))
+    for name, records in zip(FILES, (sft, train, test), strict=True):
+        _jsonl(folder / name, (record.to_json() for record in records))
+    sheet = datasheet(seed, world_size, sft, train, test)
+    (folder / "datasheet.json").write_text(json.dumps(sheet.counts, ensure_ascii=False, indent=1) + "\n")
+    (folder / "README.md").write_text(sheet.text)
+    return sheet.counts
+
+
+def _shares(count: int) -> Iterator[tuple[str, int]]:
+    """A count spread over the columns, the first ones one more."""
+    for i, column in enumerate(COLUMNS):
+        yield column, count // len(COLUMNS) + (i < count % len(COLUMNS))
+
+
+def _by_column(world: World, seed: int, split: str, count: int, seen: set[str]) -> Iterator[Task]:
+    for column, share in _shares(count):
+        yield from islice(stream_tasks(world, seed, split, column, seen=seen), share)
+
+
+def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sample]:
+    """The SFT samples of every column; of each column's the first ones have memory, then all are shuffled."""
+    env, rng = HimaEcomEnv(world), random.Random(f"{seed}/samples")
+    found: list[Sample] = []
+    with_memory = dict(_shares(plan.with_memory))
+    for column, share in _shares(plan.sft):
+        counts: Counter[bool] = Counter()
+        wanted = {True: with_memory[column], False: share - with_memory[column]}
+        stream = stream_tasks(world, seed, "train", column, name="sft", seen=seen)
+        for memory in (True, False):
+            while counts[memory] < wanted[memory]:
+                new = list(islice(samples(next(stream), env, rng, memory=memory), wanted[memory] - counts[memory]))
+                counts[memory] += len(new)
+                found += new
+    rng.shuffle(found)
+    yield from found
+
+
+def _jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
