@@ -23,6 +23,7 @@ LAYERS = [
     ("himakernels.integrations",),
     ("trainer.react",),
     ("trainer.types",),
+    ("trainer.rewards",),
     ("trainer.env", "trainer.foreign"),
     ("trainer.hima_ecom", "trainer.tau_retail"),
     ("trainer.agents",),

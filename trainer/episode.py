@@ -24,9 +24,9 @@ from trainer.types import Call, Message, Outcome, Reason, Request
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an episode may take. nodes, delegations: of an episode; calls: tools and sub-agents in one turn of an agent;
-    observation: characters, the rest is cut off with a note. malformed: a text outside the grammar ends the episode with
-    reward 0 ("end"), or the agent reads what is wrong with it ("observe")."""
+    """What an episode may take. nodes, delegations (refused ones too): of an episode; calls: tools and sub-agents in one turn
+    of an agent; observation: characters, the rest is cut off with a note. malformed: a text outside the grammar ends the
+    episode with reward 0 ("end"), or the agent reads what is wrong with it ("observe")."""
 
     nodes: int = 64
     calls: int = 16
@@ -125,7 +125,7 @@ class Episode:
         """How it ended; None before."""
         if self._reason is None:
             return None
-        return Outcome(self._answer, list(self._calls), self._reason, list(self._parsed))
+        return Outcome(self._answer, list(self._calls), self._reason, list(self._parsed), self._delegations)
 
     @property
     def reward(self) -> float | None:
@@ -218,20 +218,20 @@ class Episode:
         self._turns += (Turn(agent, 0),)
 
     def _delegate(self, agent: str, action: Action) -> None:
+        if self._delegations == self.limits.delegations:
+            self._give_up("call limit")
+            return
+        self._delegations += 1
         task = action.arguments.get("task")
         if not isinstance(task, str) or not task.strip() or len(action.arguments) > 1:
             self._observe(agent, _error(f'{action.name} takes {{"task": "what it should do"}} and nothing else'))
         elif any(turn.agent == action.name for turn in self._turns):
             self._observe(agent, _error(f"{action.name} is waiting for an answer itself"))
-        elif self._delegations == self.limits.delegations:
-            self._give_up("call limit")
+        elif action.name in self._contexts:
+            self._say(action.name, "user", first_message(task))
+            self._turns += (Turn(action.name, 0),)
         else:
-            self._delegations += 1
-            if action.name in self._contexts:
-                self._say(action.name, "user", first_message(task))
-                self._turns += (Turn(action.name, 0),)
-            else:
-                self._start(action.name, task)
+            self._start(action.name, task)
 
     def _call(self, agent: str, action: Action) -> None:
         if action.name in self.agents[agent].tool_names:

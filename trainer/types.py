@@ -35,14 +35,20 @@ class Request:
 
 @dataclass
 class Outcome:
-    """How an episode ended: `Outcome("Your order has shipped.", [Call(...)], "answered", [True, True, True])`.
+    """How an episode ended: `Outcome("Your order has shipped.", [Call(...)], "answered", [True] * 5, 1)`.
 
     answer: the entry agent's final answer; None where it gave none. calls: the tool calls in order, refused ones too, without
     delegations. reason: why it ended; "answered" without an answer: the environment ended it. parsed: for each node, whether
-    its text was in the grammar.
+    its text was in the grammar. delegations: how often an agent called a sub-agent, refused calls too.
     """
 
     answer: str | None
     calls: list[Call] = field(default_factory=list)
     reason: Reason = "answered"
     parsed: list[bool] = field(default_factory=list)
+    delegations: int = 0
+
+    @property
+    def actions(self) -> int:
+        """All calls: of tools and of sub-agents."""
+        return len(self.calls) + self.delegations

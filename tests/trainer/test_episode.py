@@ -50,6 +50,7 @@ def test_an_episode() -> None:
         ("efc", "track_shipment"),
     ]
     assert outcome.calls[1].arguments == {"expression": "2 + 3"}
+    assert (outcome.delegations, outcome.actions) == (3, 6)
     assert seen[2][-1].content == f"Observation: {outcome.calls[0].observation}"
     with pytest.raises(RuntimeError, match="got one that has ended"):
         episode.act("Final Answer: again")
@@ -130,6 +131,7 @@ def test_what_is_unknown_or_wrong_is_observed() -> None:
     play(episode, [say("x"), say("done")])
     assert episode.outcome is not None
     assert [c.name for c in episode.outcome.calls] == ["get_order", "efc", "calculate"]
+    assert (episode.outcome.delegations, episode.outcome.actions) == (7, 10)  # six were refused
 
 
 def test_memory_is_asked_once_an_agent() -> None:

@@ -34,6 +34,7 @@ def test_limits() -> None:
     assert outcome(Limits(calls=2), [*twice, say("done")]) == ("answered", 0, 9, 4)
     assert outcome(Limits(calls=2), [*twice, ask("qa", "x")]) == ("call limit", 1, 9, 4)
     assert outcome(Limits(delegations=1), [ask("math", "x"), say("1"), ask("math", "x")]) == ("call limit", 1, 3, 0)
+    assert outcome(Limits(delegations=2), [call("math")] * 3) == ("call limit", 1, 3, 0)
 
 
 def test_long_observations_are_cut() -> None:
