@@ -39,9 +39,10 @@ def score(world: World, task: Task, answer: str) -> float:
     return check(task.checker, Evidence(answer, (), UNCHANGED, task.query, task.customer_id, world))
 
 
-@pytest.mark.parametrize(("column", "most"), [("cooperation", 0.03), ("qa", 0.05), ("efc", 0.05)])
+@pytest.mark.parametrize(("column", "most"), [("cooperation", 0.01), ("qa", 0.02), ("efc", 0.02)])
 def test_copies_constants_and_refusals_score_near_nothing(full: World, column: str, most: float) -> None:
-    tasks = make_tasks(full, 2, "test", column, 100)
+    tasks = [task for seed in (0, 1, 2) for task in make_tasks(full, seed, "test", column, 100)]
+    assert sum(score(full, task, "no") for task in tasks) < 0.07 * len(tasks)  # of questions with yes or no it is half
     copied = sum(score(full, task, task.query) for task in tasks) / len(tasks)
     assert copied < most
     for answer in ("42", "I am sorry, I cannot do that.", "", "抱歉，无法办理。"):

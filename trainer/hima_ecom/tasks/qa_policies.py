@@ -65,8 +65,10 @@ MENTIONED = Phrases(
 
 MAY = ("yes", "you may", "you can", "may be", "can be", "allowed", "accepted", "可以", "能退", "接受")
 MAY_NOT = (
-    "no", "you may not", "you can not", "cannot", "can't", "may not", "not allowed", "not accepted", "must be unopened",
-    "only unopened", "must be sealed", "不可以", "不能", "不行", "不接受", "必须未拆封",
+    "no", "you may not", "you can not", "cannot be", "can't be", "can not be", "not be returned", "cannot return",
+    "can't return",
+    "not allowed", "not accepted", "must be unopened", "only unopened", "must be sealed", "不可以", "不能退", "不行", "不接受",
+    "必须未拆封",
 )  # fmt: skip
 
 
@@ -78,12 +80,12 @@ def _policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]
     return expert, {"body": document["excerpt"]}
 
 
-def _about_category(b: Builder, ask: Phrases, task: str) -> tuple[str, Expert]:
-    """A policy question about the category of a product that the customer mentions."""
-    product = b.rng.choice(b.pools.products)
+def _about_category(b: Builder, ask: Phrases, task: str, *, opened: bool | None = None) -> tuple[str, Expert]:
+    """A policy question about the category of a product that the customer mentions; `opened`: where opened items may come back,
+    or not."""
+    fitting = {name for name, rule in rules.RETURN_RULES.items() if rule.days and opened in (None, rule.opened)}
+    product = b.rng.choice([row for row in b.pools.products if row["category"] in fitting])
     category = product["category"]
-    if not rules.RETURN_RULES[category].days:
-        raise Skip("never returned")
     said = b.phrase(MENTIONED, name=product_name(product))
     b.ask(("" if b.zh else " ").join((said, b.phrase(ask, category=category))))
     expert, _ = _policy(b, f"return period {category}", f"Return period: {category}", task.format(category=category))
@@ -117,8 +119,9 @@ def gold_return_period(b: Builder) -> None:
 @family("qa", 1)
 def opened_return(b: Builder) -> None:
     """Whether an opened item of a category may come back."""
-    category, expert = _about_category(b, OPENED, "May {category} items be returned after they were opened?")
-    allowed = rules.RETURN_RULES[category].opened
+    allowed = b.rng.random() < 0.5  # of the categories fewer say yes
+    task = "May {category} items be returned after they were opened?"
+    category, expert = _about_category(b, OPENED, task, opened=allowed)
     expert.answer(f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'}.")
     b.expect_text(*(MAY if allowed else MAY_NOT), reject=MAY_NOT if allowed else MAY)
     b.finish(
