@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
+DEMO_DATA := runs/demo/data
+
 .PHONY: demo test fuzz lint types format aot bench compare step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
@@ -25,9 +27,13 @@ $(VENV)/.ready: $(VENV)/.torch pyproject.toml setup.py $(wildcard csrc/*)
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m bench.demo
+	rm -rf $(DEMO_DATA)
+	$(BIN)/hima data generate --size 2280 --out $(DEMO_DATA)
+	$(BIN)/hima eval --policy all --file $(DEMO_DATA)/test.jsonl
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --ignore=tests/trainer
+	$(BIN)/python -m pytest -n 2 tests/trainer
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/lm_head tests/ops tests/test_tl_math.py
 
 # A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist; then as many texts

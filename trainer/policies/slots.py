@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.hima_ecom.answers import quantities
+from trainer.hima_ecom.quantities import quantities
 
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+(?:\.\d+)?|[㐀-鿿]")
 _STOP = frozenset(
