@@ -1,4 +1,4 @@
-"""What the siblings of a node teach their agent's memory: the best one's way through its task, in a sentence. No model is asked.
+"""What the siblings of a node teach their agent's memory: the best one's way through its task, in a sentence, by no model.
 
     "Call get_order with order_id, then cancel_order with order_id and reason, then answer."
 
@@ -17,7 +17,7 @@ MAX_CALLS = 6  # different ones in a row that a lesson names
 
 
 def observations(groups: Sequence[NodeGroup]) -> list[Observation]:
-    """One for each group, for `Memory.evolve`: R_A + R_F of its siblings, what they had retrieved, and the best one's lesson."""
+    """One for each group, for `Memory.evolve`: R_A + R_F of its siblings, what they had retrieved, the best one's lesson."""
     return [
         Observation(
             agent=group.agent,

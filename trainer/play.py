@@ -91,6 +91,7 @@ class Table:
         self.engine, self.policies, self.params, self.seed = engine, policies, params, seed
         self.max_prompt_tokens, self.template_kwargs = max_prompt_tokens, template_kwargs
         self.traffic = Traffic()
+        self._versions: dict[str, int] = {}
 
     def policy(self, agent: str) -> str:
         """Raises: ValueError for an agent without one."""
@@ -117,13 +118,20 @@ class Table:
         return True
 
     def sample(self, players: Sequence[Player]) -> list[Turn]:
-        """The next turn of each player that goes on."""
+        """The next turn of each player that goes on.
+
+        Raises: RuntimeError if a policy's weights changed since the first sample: siblings would be compared that are not of
+        one policy.
+        """
         prompts = [player.contexts[player.agent].token_ids for player in players]
         policies = [self.policy(player.agent) for player in players]
         seeds = [seed_of(self.seed, *player.key, player.samples) for player in players]
         start = time.perf_counter()
         samples = [sample for (sample,) in self.engine.generate(prompts, 1, self.params, policies, seeds)]
         self.traffic.seconds += time.perf_counter() - start
+        for policy, sample in zip(policies, samples, strict=True):
+            if (version := self._versions.setdefault(policy, sample.policy_version)) != sample.policy_version:
+                raise RuntimeError(f"policy {policy!r}: expected weights of version {version}, got {sample.policy_version}")
         self.traffic.samples += len(samples)
         self.traffic.prompt_tokens += sum(map(len, prompts))
         self.traffic.sampled_tokens += sum(len(sample.token_ids) for sample in samples)

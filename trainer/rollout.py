@@ -125,7 +125,6 @@ def sample_groups(
     if ends and all(math.isnan(leaf.accuracy) for leaf in ends):
         raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
     groups = [_group(node, tasks, table, recall, weights) for node in sampler.nodes]
-    _check_versions(sampler.nodes, table)
     whole = [
         (leaf, _terms(leaf.parsed, leaf, _minimal_calls(tasks[walker.task]), weights).total)
         for walker, leaf in zip(sampler.walkers, ends, strict=True)
@@ -193,16 +192,6 @@ def _group(node: Node, tasks: Sequence[Any], table: Table, recall: Recall, weigh
         used=recall.used(node.agent, query),
         written=len(node.written.get(node.agent, ())),
     )
-
-
-def _check_versions(nodes: Sequence[Node], table: Table) -> None:
-    """One version of each policy in the whole batch: siblings are compared, and their log-probs are one update's."""
-    versions: dict[str, set[int]] = {}
-    for node in nodes:
-        versions.setdefault(table.policy(node.agent), set()).update(draft.sample.policy_version for draft in node.drafts)
-    for policy, seen in versions.items():
-        if len(seen) > 1:
-            raise RuntimeError(f"policy {policy!r}: expected one version of its weights during a batch, got {sorted(seen)}")
 
 
 def _stats(
