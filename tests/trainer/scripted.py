@@ -1,5 +1,6 @@
 """Sampling without a model: an engine whose texts a function writes, and a small hierarchy over a counter."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -13,7 +14,9 @@ from trainer.agents import Agent, delegation
 from trainer.dialogue import CHATML
 from trainer.env import Step
 from trainer.react import Action, Answer, render
+from trainer.rewards import Reward
 from trainer.types import Sample
+from trainer.vrgrpo import NodeGroup, Sibling
 
 ADD = {
     "type": "function",
@@ -123,3 +126,25 @@ def hierarchy(policy: str, prompt: str, rng: random.Random) -> str:
     if "master" in policy:
         return ask("Count to 3.") if len(heard) == 1 else say(heard[-1])
     return add(rng.choice([1, 2])) if len(heard) < 3 else say(heard[-1])
+
+
+def tasks(count: int, target: int = 3) -> list[dict[str, Any]]:
+    return [{"id": f"count-{i}", "query": f"Count {i}.", "target": target, "minimal_calls": 3} for i in range(count)]
+
+
+def sibling(reward: float, **fields: Any) -> Sibling:
+    given = {
+        "token_ids": (5, 2), "rollout_logprobs": (-0.1, -0.2), "finish_reason": "stop", "text": "Final Answer: x",
+        "terms": Reward(reward, 0.0, 0.0), "parsed": True, "calls": 1, "reason": "answered",
+        "error": "failed" if math.isnan(reward) else None, "texts": ("Final Answer: x",),
+    }  # fmt: skip
+    return Sibling(**given | fields)
+
+
+def group(rewards: Sequence[float], task: int = 0, agent: str = "qa", **fields: Any) -> NodeGroup:
+    given = {
+        "task": task, "task_id": f"t{task}", "agent": agent, "policy": agent, "policy_version": 0, "node": 0,
+        "prompt_ids": (1, 2, 3), "siblings": tuple(sibling(reward) for reward in rewards), "query": "q", "used": (),
+        "written": 0,
+    }  # fmt: skip
+    return NodeGroup(**given | fields)

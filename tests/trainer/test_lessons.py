@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import AGENTS, Counter, ScriptedEngine, hierarchy, policies, say
-from test_rollout import tasks
-from test_vrgrpo import group, sibling
+from scripted import AGENTS, Counter, ScriptedEngine, group, hierarchy, policies, say, sibling, tasks
 
 from trainer.lessons import lesson, observations
 from trainer.memory import HashingEmbedder, Memory, MemoryConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import scripted
-from scripted import AGENTS, Counter, ScriptedEngine, add, ask, hierarchy, policies, say, tokenizer, told
+from scripted import AGENTS, Counter, ScriptedEngine, add, ask, hierarchy, policies, say, tasks, tokenizer, told
 
 from trainer.episode import Episode, Limits
 from trainer.rollout import RolloutStats, sample_groups
@@ -15,10 +15,6 @@ from trainer.vrgrpo import NodeGroup, VRGRPOConfig
 
 G = 4
 CONFIG = VRGRPOConfig(group_size=G)
-
-
-def tasks(count: int, target: int = 3) -> list[dict[str, Any]]:
-    return [{"id": f"count-{i}", "query": f"Count {i}.", "target": target, "minimal_calls": 3} for i in range(count)]
 
 
 def sample(engine: ScriptedEngine, count: int = 2, config: VRGRPOConfig = CONFIG, seed: int = 7, **options: Any) -> Any:

@@ -5,29 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from scripted import group
 
-from trainer.rewards import Reward
-from trainer.vrgrpo import NodeGroup, Sibling, VRGRPOConfig, select, trained
+from trainer.vrgrpo import NodeGroup, VRGRPOConfig, select, trained
 
 NAN = math.nan
-
-
-def sibling(reward: float, **fields: Any) -> Sibling:
-    given = {
-        "token_ids": (5, 2), "rollout_logprobs": (-0.1, -0.2), "finish_reason": "stop", "text": "Final Answer: x",
-        "terms": Reward(reward, 0.0, 0.0), "parsed": True, "calls": 1, "reason": "answered",
-        "error": "failed" if math.isnan(reward) else None, "texts": ("Final Answer: x",),
-    }  # fmt: skip
-    return Sibling(**given | fields)
-
-
-def group(rewards: Sequence[float], task: int = 0, agent: str = "qa", **fields: Any) -> NodeGroup:
-    given = {
-        "task": task, "task_id": f"t{task}", "agent": agent, "policy": agent, "policy_version": 0, "node": 0,
-        "prompt_ids": (1, 2, 3), "siblings": tuple(sibling(reward) for reward in rewards), "query": "q", "used": (),
-        "written": 0,
-    }  # fmt: skip
-    return NodeGroup(**given | fields)
 
 
 def chosen(groups: Sequence[NodeGroup], **config: Any) -> list[int]:
