@@ -9,6 +9,7 @@ import pytest
 import scripted
 from scripted import AGENTS, Counter, ScriptedEngine, add, ask, hierarchy, policies, say, tasks, tokenizer, told
 
+from trainer.env import Replayable
 from trainer.episode import Episode, Limits
 from trainer.rollout import RolloutStats, sample_groups
 from trainer.vrgrpo import NodeGroup, VRGRPOConfig
@@ -111,6 +112,8 @@ def test_malformed_actions() -> None:
     assert stats.malformed == pytest.approx(len(broken) / (G * len(groups)))
     short = [g for g in groups if g.task == next(g.task for g in groups if not g.siblings[0].parsed)]
     assert [g.node for g in short] == [0, 1, 2]  # the trajectory ended there
+    generous, _ = sample(ScriptedEngine(write), count=8, score=lambda task, episode: 1.0)
+    assert {s.terms.accuracy for g in generous for s in g.siblings if s.reason == "malformed"} == {0.0}
 
 
 def test_limits() -> None:
@@ -275,3 +278,21 @@ def test_tasks_may_be_objects_or_bare() -> None:
     costs = [s.terms.cost for g in groups for s in g.siblings if s.terms.accuracy]
     assert {round(cost, 6) for cost in costs} == {round(0.2 * 3 / 64, 6)}  # no fewest number of calls: each one costs
     assert isinstance(groups[0], NodeGroup)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_environments_without_states_are_re_entered_as_well(copies: bool) -> None:
+    class Plain(Counter):
+        snapshot = restore = None  # type: ignore[assignment]
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            if not copies:
+                raise TypeError("no copies")
+            other = Plain()
+            other.__dict__ |= self.__dict__
+            return other
+
+    exact, _ = sample(ScriptedEngine(hierarchy))
+    make = lambda: Replayable(Plain())  # noqa: E731
+    groups, _ = sample_groups(ScriptedEngine(hierarchy), policies(), make, AGENTS, tasks(2), CONFIG, 7, params=None)
+    assert groups == exact
