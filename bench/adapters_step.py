@@ -140,6 +140,16 @@ def gate() -> None:
             assert (grad - truth[name]).norm() <= 1e-4 * truth[name].norm(), (who, name)
 
 
+def step(model: Any, work: Work, run: Callable[[Any, Work], None]) -> Callable[[], None]:
+    """Forward + backward, gradients anew each time."""
+
+    def timed() -> None:
+        model.zero_grad(set_to_none=True)
+        run(model, work)
+
+    return timed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
@@ -159,14 +169,7 @@ def main() -> None:
         flush=True,
     )
 
-    def step(run: Callable[[Any, Work], None]) -> Callable[[], None]:
-        def timed() -> None:
-            model.zero_grad(set_to_none=True)
-            run(model, work)
-
-        return timed
-
-    timings = time_in_turns({name: step(run) for name, run in CONTENDERS.items()}, args.rounds)
+    timings = time_in_turns({name: step(model, work, run) for name, run in CONTENDERS.items()}, args.rounds)
     rows = [["one training step", "s", "IQR", "x ours"]]
     for name, t in timings.items():
         rows.append([name, f"{t.median:.2f}", f"{t.iqr:.2f}", f"{t.median / timings[OURS].median:.2f}"])
