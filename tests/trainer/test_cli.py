@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
+from trainer.policies.endpoint import EndpointError, OpenAIPolicy
 
 
 def test_eval_prints_the_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -35,7 +36,14 @@ def test_data_is_generated_validated_and_evaluated(capsys: pytest.CaptureFixture
     [
         (["data", "generate", "--size", "5", "--out", "x"], "size: expected at least 100, got 5"),
         (["data", "validate", "missing.jsonl"], "missing.jsonl"),
-        (["eval", "--policy", "expert", "--per-column", "0"], "episodes: expected at least one"),
+        (["eval", "--policy", "expert", "--per-column", "0"], "--per-column: expected at least 1, got 0"),
+        (["eval", "--policy", "expert", "--per-column", "-3"], "--per-column: expected at least 1, got -3"),
+        (["eval", "--policy", "expert", "--limit", "0"], "--limit: expected at least 1, got 0"),
+        (["eval", "--policy", "./none", "--per-column", "1", "--dtype", "foo"], "dtype: expected one of torch's"),
+        (
+            ["eval", "--policy", "./none", "--per-column", "1", "--temperature", "nan"],
+            "temperature: expected at least 0, got nan",
+        ),
         (["eval", "--policy", "./none", "--adapter", "cook=x"], "--adapter: expected AGENT=FOLDER"),
         (["eval", "--policy", "expert", "--tau-retail", "missing"], "missing"),
         (["memory", "show", "missing.sqlite"], "missing.sqlite"),
@@ -49,3 +57,12 @@ def test_mistakes_are_one_line(
     shown = capsys.readouterr().err
     assert message in shown
     assert len(shown.strip().splitlines()) == 1
+
+
+def test_an_endpoint_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(self: OpenAIPolicy, requests: object) -> list[str]:
+        raise EndpointError("http://127.0.0.1:9/v1/ can't be reached: Connection error.")
+
+    monkeypatch.setattr(OpenAIPolicy, "act", absent)
+    assert main(["eval", "--policy", "x", "--base-url", "http://127.0.0.1:9/v1", "--per-column", "1"]) == 2
+    assert capsys.readouterr().err == "hima: http://127.0.0.1:9/v1/ can't be reached: Connection error.\n"

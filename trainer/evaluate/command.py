@@ -56,6 +56,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    for option in ("per_column", "limit"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')}: expected at least 1, got {value}")
     report = None
     for name in BASELINES if args.policy == ["all"] else args.policy:
         report = _retail(args, name) if args.tau_retail else _benchmark(args, name)

@@ -11,7 +11,7 @@ from trainer.types import Request
 STOP = ["\nObservation:"]
 
 
-class EndpointError(RuntimeError):
+class EndpointError(OSError):
     """The endpoint did not answer, or refused, also after the last retry."""
 
 

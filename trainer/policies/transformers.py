@@ -1,5 +1,6 @@
 """A causal language model from transformers, with an adapter for each agent where there are some."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,10 +38,12 @@ class TransformersPolicy:
         seed: int = 0,
         batch_size: int = 16,
     ) -> None:
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature: expected at least 0, got {temperature}")
         if max_new_tokens < 1 or batch_size < 1:
             raise ValueError(f"max_new_tokens, batch_size: expected at least 1, got {max_new_tokens}, {batch_size}")
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"dtype: expected one of torch's, such as float32 or bfloat16, got {dtype!r}")
         self.tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
