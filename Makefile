@@ -39,8 +39,8 @@ test: $(VENV)/.ready
 # A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist; then as many texts
 # for the parser, and episodes.
 fuzz: $(VENV)/.ready
-	HIMA_FUZZ_EXAMPLES=28000 $(BIN)/python -m pytest tests/trainer/hima_ecom/test_fuzz.py tests/trainer/test_react_fuzz.py \
-		tests/trainer/test_episode_fuzz.py
+	HIMA_FUZZ_EXAMPLES=28000 $(BIN)/python -m pytest -n 2 tests/trainer/hima_ecom/test_fuzz.py tests/trainer/test_episode_fuzz.py
+	HIMA_FUZZ_EXAMPLES=340000 $(BIN)/python -m pytest -n 2 tests/trainer/test_react_fuzz.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -15,7 +15,6 @@ _DAY_AFTER = re.compile(rf"\b({MONTH})\s+0?(\d{{1,2}})(?:st|nd|rd|th)?\b", re.IG
 _DAY_BEFORE = re.compile(rf"\b0?(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?({MONTH})", re.IGNORECASE)
 _SLASHES = re.compile(r"\b(\d{4})/(\d{2})/(\d{2})\b")
 MAX_WORDS = 120  # of an answer; a longer one is not an answer but a dump
-MAX_OTHER_NUMBERS = 2  # distinct numbers beside the right one that an answer may name; more is guessing
 
 _REFUSALS = (
     "cannot", "can't", "can not", "could not", "couldn't", "can no longer", "unable", "not able", "not possible", "no longer",
@@ -79,17 +78,37 @@ def f1(text: str, value: str) -> float:
 
 
 def says_number(answer: str, value: Fraction, unit: str | None, tolerance: Fraction, known: Collection[Fraction]) -> bool:
-    """Whether an answer names the value, in its unit, in one that converts to it, or without any, and few other numbers.
+    """Whether the last number of the answer that can be meant is the value, in its unit or in one that converts to it.
 
-    Args: known: numbers that don't count as others: those of the query and of the answer's other parts.
+    Those with such a unit are meant where there are any, else those without a unit; with `unit` None all are. So an answer may
+    show how it was worked out, and a list of guesses is its last one.
+
+    Args: known: numbers that are not meant, unless they are the value: those of the query and of the answer's other parts.
     """
-    found, others = False, set()
+    named: list[bool] = []
+    bare: list[bool] = []
     for quantity in quantities(answer):
-        if any(abs(own - value) <= tolerance for own in in_unit(quantity, unit)):
-            found = True
-        elif quantity.value not in known:
-            others.add(quantity.value)
-    return found and len(others) <= MAX_OTHER_NUMBERS
+        right = any(abs(own - value) <= tolerance for own in in_unit(quantity, unit))
+        if (right or quantity.value not in known) and in_unit(quantity, unit):
+            (named if unit is not None and quantity.unit is not None else bare).append(right)
+    meant = named or bare
+    return bool(meant) and meant[-1]
+
+
+def guesses(answer: str, values: Collection[str], query: str) -> bool:
+    """Whether an answer lists ids, dates or times: two or more of the form of one of `values` that are neither these nor in the
+    query."""
+    known = {word for text in (*values, query) for word in tokens(text)}
+    forms = {_form(word) for value in values if len(tokens(value)) == 1 for word in tokens(value) if _has_digit(word)}
+    return len({word for word in tokens(answer) if word not in known and _form(word) in forms}) > 1
+
+
+def _has_digit(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
+
+
+def _form(word: str) -> str:
+    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "0", word))
 
 
 def refuses(answer: str) -> bool:

@@ -4,10 +4,11 @@ A specification is a JSON object, one of:
 
 - `{"kind": "text", "value": V, "accept": [V2, ...], "reject": [W, ...]}`: the answer names V or one of V2, and rather than any
   W: more often, or as often and first, without "or": 1. Where it names a W instead: 0. Where it names neither: half of the
-  best F1 of its words against V and V2, so that a near miss can be told from a far one.
+  best F1 of its words against V and V2, so that a near miss can be told from a far one. Where V is an id, a date or a time,
+  an answer that lists others of that form: 0.
 - `{"kind": "number", "value": "12.50", "unit": "USD",
-  "tolerance": "0.005"}`: the answer names that quantity, in this unit or in
-  one that converts to it, beside few other numbers.
+  "tolerance": "0.005"}`: the last number of the answer that can be meant (not one of the query or of another part) is that
+  quantity, in this unit or in one that converts to it.
 - `{"kind": "state", "calls": [{"name", "arguments"}, ...]}`: the store is exactly as after these calls.
 - `{"kind": "calls", "calls": [{"agent", "name",
   "arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
@@ -53,7 +54,8 @@ class Evidence(NamedTuple):
 
 def check(spec: dict[str, Any], evidence: Evidence) -> float:
     """The accuracy R_A of an episode. Raises: ValueError for a specification that is none (see `problems`)."""
-    return _check(spec, evidence, {number.value for number in quantities(evidence.query)} | _numbers(spec))
+    known = {number.value for number in quantities(evidence.query)} | _numbers(spec)
+    return _check(spec, evidence, known, _texts_of(spec))
 
 
 def _numbers(spec: dict[str, Any]) -> set[Fraction]:
@@ -63,10 +65,17 @@ def _numbers(spec: dict[str, Any]) -> set[Fraction]:
     return {Fraction(spec["value"])} if spec.get("kind") == "number" else set()
 
 
-def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction]) -> float:
+def _texts_of(spec: dict[str, Any]) -> list[str]:
+    """The texts that an answer must contain, in all their forms."""
+    if spec.get("kind") == "all":
+        return [text for part in spec["parts"] for text in _texts_of(part)]
+    return [spec["value"], *spec.get("accept", ())] if spec.get("kind") == "text" else []
+
+
+def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction], texts: list[str]) -> float:
     kind = spec.get("kind")
     if kind == "all":
-        return sum(_check(part, evidence, known) for part in spec["parts"]) / len(spec["parts"])
+        return sum(_check(part, evidence, known, texts) for part in spec["parts"]) / len(spec["parts"])
     if kind == "state":
         return float(evidence.state_hash == expected_hash(evidence.world, evidence.customer_id, json.dumps(spec["calls"])))
     if kind == "calls":
@@ -77,7 +86,7 @@ def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction]) -> fl
     if answers.too_long(answer):
         return 0.0
     if kind == "text":
-        return _text(spec, answer, evidence.query)
+        return 0.0 if answers.guesses(answer, texts, evidence.query) else _text(spec, answer, evidence.query)
     if kind == "number":
         value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
         return float(answers.says_number(answer, value, spec.get("unit"), tolerance, known))

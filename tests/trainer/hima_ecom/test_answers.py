@@ -54,7 +54,9 @@ def test_quantities_leave_ids_dates_and_times_alone() -> None:
         ("It is 5,000 m away.", "5", "km", True),
         ("It is 5 miles away.", "5", "km", False),
         ("36 months", "36", "month", True),
-        ("It has 3 or 4 or 5 or 6 of them.", "6", None, False),  # guessing
+        ("It has 3 or 4 or 5 or 6 of them.", "5", None, False),  # a list of guesses is its last one
+        ("1.03 kg x 14 x 6.80 USD = 98.06 USD", "98.06", "USD", True),  # worked out
+        ("98.06 USD, that is 14 times 7.004", "98.06", "USD", True),  # what has the unit is meant
         ("24 小时", "1", "day", True),
         ("It is twelve.", "12", None, False),
         ("总价是47.50美元", "47.5", "USD", True),  # Chinese has no spaces
@@ -162,3 +164,11 @@ def test_a_date_may_be_written_in_many_ways(answer: str) -> None:
     forms = ("2026-05-01", *dates("2026-05-01"))
     assert answers.says_any(answer, forms)
     assert not answers.says_any(answer, ("2026-05-11", *dates("2026-05-11")))
+
+
+def test_lists_of_ids_and_dates_are_guesses() -> None:
+    assert answers.guesses("P0480 P0481 P0482", ["P0481"], "Which is it?")
+    assert answers.guesses("2026-05-01, 2026-05-02 or 2026-05-03", ["2026-05-02", "May 2, 2026"], "")
+    assert not answers.guesses("P0480 costs less than P0482", ["P0480"], "Is P0482 cheaper?")
+    assert not answers.guesses("It is P0480, not P0499.", ["P0480"], "")
+    assert not answers.guesses("red, blue or green", ["red"], "")

@@ -146,7 +146,8 @@ def warranty(b: Builder) -> None:
 def origin(b: Builder) -> None:
     """The country in which a product is made."""
     name, country = _product(b, ORIGIN, _ORIGIN, "Where is the {name} made?")
-    b.expect_text(country, ORIGINS[country])
+    others = tuple(name for pair in ORIGINS.items() if pair[0] != country for name in pair)
+    b.expect_text(country, ORIGINS[country], reject=others)
     b.finish(f"The {name} is made in {country}.", f"{name} 的产地是{ORIGINS[country]}。")
 
 
