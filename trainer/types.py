@@ -46,3 +46,17 @@ class Outcome:
     calls: list[Call] = field(default_factory=list)
     reason: Reason = "answered"
     parsed: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What an engine generated: `Sample((812, 7, 2), (-0.1, -0.7, -0.0), "stop", 3)`.
+
+    token_ids: with the stop token, where one ended it. rollout_logprobs: of each token, as it was sampled. policy_version: of
+    the weights that sampled it.
+    """
+
+    token_ids: tuple[int, ...]
+    rollout_logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+    policy_version: int
