@@ -29,7 +29,7 @@ class Prefix(NamedTuple):
 
 @dataclass
 class Output:
-    """What rows have generated, by their numbers: tokens and logprobs [rows, longest limit], of which `lengths` [rows] count."""
+    """What rows have generated, by their numbers: `lengths` [rows] of tokens and logprobs [rows, longest limit] count."""
 
     tokens: torch.Tensor
     logprobs: torch.Tensor
@@ -170,7 +170,7 @@ def _loop(
 
 def _forward(model: Any, cache: RowCache, token_ids: torch.Tensor, mask: Any, positions: torch.Tensor) -> torch.Tensor:
     """The logits [rows, V] of the last of token_ids [rows, q]."""
-    logits = model(
+    logits: torch.Tensor = model(
         input_ids=token_ids,
         attention_mask=mask,
         position_ids=positions,

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
+from transformers import PreTrainedModel
 
 from himakernels.checks import check_positive
 from himakernels.integrations.transformers_models import base_of, check_decoder
@@ -25,6 +26,8 @@ from trainer.types import Sample
 
 class Network(Protocol):
     """What the engine needs of `trainer.models.Base`."""
+
+    model: Any  # the causal language model, or a PEFT model around it
 
     def generating(self, policy: str) -> AbstractContextManager[Any]:
         """The causal language model, as it generates for `policy`: in eval mode, without gradients."""
@@ -39,8 +42,8 @@ class Policies(Protocol):
     def names(self) -> Sequence[str]:
         """Of the policies."""
 
-    def base_of(self, policy: str) -> Any:
-        """The `Network` that a policy runs on."""
+    def base_of(self, policy: str) -> Network:
+        """What a policy runs on."""
 
 
 class LocalEngine:
@@ -121,7 +124,7 @@ class LocalEngine:
         """The samples of all rows of a policy, in their order."""
         version = self._used[policy] = self.policies.versions[policy]
         samples: dict[int, Sample] = {}
-        with torch.no_grad(), self._network(policy).generating(policy) as model:
+        with torch.no_grad(), self.policies.base_of(policy).generating(policy) as model:
             prefix, shared = self._prefix(policy, version, model, [row.prompt for row in rows])
             for wave in self._waves(rows):
                 out = decode(model, [rows[r] for r in wave], prefix, shared, params, self.prefill_tokens)
@@ -175,29 +178,25 @@ class LocalEngine:
 
     def _limits(self, policy: str, prompts: Mapping[int, tuple[int, ...]], params: SamplingParams) -> dict[int, int]:
         """How many tokens each prompt may be given, by its number."""
-        with self._network(policy).generating(policy) as model:
-            config = base_of(model).config.get_text_config(decoder=True)
-            if policy not in self._checked:
-                _check_model(model)
-                self._checked.add(policy)
-        positions = getattr(config, "max_position_embeddings", None)
+        model = base_of(self.policies.base_of(policy).model)
+        if policy not in self._checked:
+            _check_model(model)
+            self._checked.add(policy)
+        config = model.config.get_text_config(decoder=True)
+        positions: int | None = getattr(config, "max_position_embeddings", None)
         limits = {}
         for i, prompt in prompts.items():
             low, high = min(prompt), max(prompt)
             if low < 0 or high >= config.vocab_size:
                 got = low if low < 0 else high
                 raise ValueError(f"prompts[{i}]: expected token ids from 0 to {config.vocab_size - 1}, got {got}")
-            room = params.max_new_tokens if positions is None else positions - len(prompt)
-            if room < 1:
+            limits[i] = params.max_new_tokens if positions is None else min(params.max_new_tokens, positions - len(prompt))
+            if limits[i] < 1:
                 raise ValueError(
-                    f"prompts[{i}]: expected at most {positions - 1} tokens, which leaves one of the {positions} positions of "
-                    f"policy {policy!r} for a new one, got {len(prompt)}"
+                    f"prompts[{i}]: expected fewer tokens than the {positions} positions of policy {policy!r}, so that one is "
+                    f"left for a new token, got {len(prompt)}"
                 )
-            limits[i] = min(params.max_new_tokens, room)
         return limits
-
-    def _network(self, policy: str) -> Network:
-        return self.policies.base_of(policy)  # type: ignore[no-any-return]
 
     def _check_policy(self, name: str, policy: str) -> None:
         if policy not in self.policies.names:
@@ -207,10 +206,9 @@ class LocalEngine:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + value for name, value in more.items()})
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: PreTrainedModel) -> None:
     """NotImplementedError for a decoder whose keys and values can't be kept row by row, slot by slot."""
-    decoder = base_of(model)
-    config = check_decoder(decoder, decoder.config._attn_implementation).config
+    config = check_decoder(model, model.config._attn_implementation).config
     got = f"got model_type {config.model_type!r}"
     if getattr(config, "num_kv_shared_layers", 0):
         raise NotImplementedError(f"model: expected layers with keys and values of their own, {got}")

@@ -1,8 +1,8 @@
 """Keys and values of rows that decode in step, preallocated, and the masks that go with their layout.
 
 The slots of a row are: [0, prefix) what all rows share, [prefix, start) the rest of its prompt, left-padded, then its own
-tokens. So all rows write the same slot next, and a token's position is its slot less the row's padding. Keys are stored rotated,
-so where they stand does not matter; the masks go by positions.
+tokens. So all rows write the same slot next, and a token's position is its slot less the row's padding. Keys are stored
+rotated, so where they stand does not matter; the masks go by positions.
 """
 
 from typing import Any
@@ -56,9 +56,8 @@ class RowCache(Cache):
 
     def _layer(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if layer == len(self.stored):  # padding may be read, with weight 0, before it is written: zeros
-            self.stored.append(
-                tuple(t.new_zeros(self.rows, t.shape[1], self.slots, t.shape[3]) for t in (keys, values))  # type: ignore[arg-type]
-            )
+            empty = [t.new_zeros(self.rows, t.shape[1], self.slots, t.shape[3]) for t in (keys, values)]
+            self.stored.append((empty[0], empty[1]))
         return self.stored[layer]
 
 

@@ -15,12 +15,15 @@ def uniforms(n: int, params: SamplingParams, seed: int) -> torch.Tensor:
 
 
 def support(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """The scores [B, V] (logits / temperature) with -inf for the tokens that top_k, top_p and min_p leave out."""
+    """The scores [B, V] (logits / temperature, and any constant) with -inf for what top_k, top_p and min_p leave out.
+
+    `scores` itself where they leave out nothing.
+    """
     if 0 < params.top_k < scores.shape[-1]:
         smallest = scores.topk(params.top_k).values[:, -1:]
         scores = scores.masked_fill(scores < smallest, -torch.inf)
     if params.top_p < 1:
-        probabilities, order = scores.softmax(-1, dtype=torch.float64).sort(-1, descending=True, stable=True)
+        probabilities, order = scores.softmax(-1, dtype=torch.float64).sort(stable=True, dim=-1, descending=True)
         before = probabilities.cumsum(-1) - probabilities  # the mass of likelier tokens
         dropped = torch.empty_like(before, dtype=torch.bool).scatter_(-1, order, before >= params.top_p)
         scores = scores.masked_fill(dropped, -torch.inf)
@@ -41,12 +44,15 @@ def next_tokens(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -
     scores = logits.float()
     if params.temperature not in (0, 1):
         scores = scores / params.temperature
-    lse = scores.logsumexp(-1, keepdim=True)
+    # Less the largest, so that a likely token's log-probability isn't a difference of two large numbers.
+    scores = scores - scores.amax(-1, keepdim=True)
     if params.temperature == 0:
         tokens = scores.argmax(-1, keepdim=True)
+        total = scores.exp().sum(-1, keepdim=True, dtype=torch.float64)
     else:
         kept = support(scores, params)
-        cumulative = kept.sub(lse).exp_().cumsum(-1, dtype=torch.float64)
+        cumulative = kept.exp().cumsum(-1, dtype=torch.float64)
         tokens = torch.searchsorted(cumulative, cumulative[:, -1:] * u[:, None], right=True)
         tokens.clamp_(max=scores.shape[-1] - 1)  # NaN has no place in the order; its log-probability tells
-    return tokens[:, 0], (scores.gather(-1, tokens) - lse)[:, 0]
+        total = cumulative[:, -1:] if kept is scores else scores.exp().sum(-1, keepdim=True, dtype=torch.float64)
+    return tokens[:, 0], (scores.gather(-1, tokens) - total.log()).float()[:, 0]
