@@ -31,6 +31,7 @@ LAYERS = [
     ("trainer.episode",),
     ("trainer.dialogue", "trainer.hima_ecom.dataset"),
     ("trainer.memory",),
+    ("trainer.engine", "trainer.models", "trainer.network"),
     ("trainer.policies",),
     ("trainer.evaluate",),
     ("trainer",),
