@@ -31,7 +31,7 @@ def hidden(of: Policies, policy: str, *, reference: bool = False) -> torch.Tenso
 @pytest.mark.parametrize(("paradigm", "options"), PARADIGMS)
 def test_paradigms(paradigm: str, options: dict[str, str]) -> None:
     made = policies(paradigm, **options)
-    shared, adapters = paradigm == "shared", made.config.adapters
+    shared = paradigm == "shared"
     assert made.names == (("shared",) if shared else AGENTS)
     assert made.policy_of == {agent: "shared" if shared else agent for agent in AGENTS}
     assert len(made.bases) == (len(AGENTS) if paradigm == "full" else 1)
