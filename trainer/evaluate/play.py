@@ -1,0 +1,154 @@
+"""Many episodes in lockstep: whatever all running episodes ask goes to the policy at once."""
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.agents import Agent
+from trainer.env import Environment
+from trainer.episode import Episode, Limits
+from trainer.policies.base import CountsTokens, Policy
+
+ERROR = "error"  # the reason of an end that an exception brought about
+_WORD = re.compile(r"[㐀-鿿]|[^\s㐀-鿿]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An episode to play. `task` goes to the environment; `id` is the episode's, so that a policy can tell it."""
+
+    id: str
+    column: str
+    task: Any
+    minimal_calls: int
+
+
+@dataclass
+class Played:
+    """How an episode went.
+
+    accuracy: R_A; 0 where an exception ended it. calls: tools and sub-agents. nodes: texts that the policy wrote; written: tokens
+    or words of these, see `Report.counted`. reason: as `Outcome.reason`, or "error", then `error` is the exception.
+    """
+
+    id: str
+    column: str
+    minimal_calls: int
+    accuracy: float = 0.0
+    calls: int = 0
+    nodes: int = 0
+    written: int = 0
+    reason: str = ""
+    answer: str | None = None
+    error: str | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether R_A is 1."""
+        return self.accuracy == 1.0
+
+
+@dataclass
+class _Running:
+    episode: Episode
+    played: Played
+    texts: list[str] = field(default_factory=list)
+
+
+def count_words(text: str) -> int:
+    """Words between white space; of Chinese each character."""
+    return len(_WORD.findall(text))
+
+
+def play(
+    policy: Policy,
+    jobs: Iterable[Job],
+    make_env: Callable[[], Environment],
+    agents: Mapping[str, Agent],
+    *,
+    entry: str = "master",
+    limits: Limits = Limits(),
+    retrieve: Callable[[str, str], Sequence[str]] | None = None,
+    seed: int = 0,
+    parallel: int = 256,
+    on_end: Callable[[Played], None] | None = None,
+) -> list[Played]:
+    """Plays all jobs with at most `parallel` episodes at a time; returns how they went, in the order of the jobs.
+
+    An exception of an environment or a scorer, and a reward that is no number, cost that episode only; a policy's propagate.
+
+    Args:
+        make_env: makes the environment of one episode.
+        agents, entry, limits, retrieve, seed: see `Episode`.
+        on_end: told of each episode when it ends.
+
+    Raises: ValueError for two jobs of one id, and for a policy that returns another number of texts than it was asked.
+    """
+    if parallel < 1:
+        raise ValueError(f"parallel: expected at least 1, got {parallel}")
+    waiting = deque(jobs)
+    results = {job.id: Played(job.id, job.column, job.minimal_calls) for job in waiting}
+    if len(results) != len(waiting):
+        raise ValueError(f"jobs: expected an id once, got {len(waiting)} jobs of {len(results)} ids")
+    running: list[_Running] = []
+
+    def end(played: Played) -> None:
+        if on_end is not None:
+            on_end(played)
+
+    while waiting or running:
+        while waiting and len(running) < parallel:
+            job = waiting.popleft()
+            played = results[job.id]
+            try:
+                episode = Episode(
+                    make_env(), agents, task=job.task, episode_id=job.id, seed=seed, limits=limits, retrieve=retrieve, entry=entry
+                )
+            except Exception as error:  # whatever an environment raises is that episode's
+                _fail(played, error)
+                end(played)
+            else:
+                running.append(_Running(episode, played))
+        if running:
+            going = []
+            for run in _step(policy, running):
+                if run.played.reason:
+                    end(run.played)
+                else:
+                    going.append(run)
+            running = going
+    return list(results.values())
+
+
+def _step(policy: Policy, running: list[_Running]) -> list[_Running]:
+    """Plays the next node of every episode; those that ended have a reason."""
+    requests = [run.episode.request for run in running]
+    texts = policy.act([request for request in requests if request is not None])
+    if len(texts) != len(running):
+        raise ValueError(f"policy: expected {len(running)} texts, one for each request, got {len(texts)}")
+    written = policy.written if isinstance(policy, CountsTokens) else [count_words(text) for text in texts]
+    for run, text, count in zip(running, texts, written, strict=True):
+        run.played.nodes += 1
+        run.played.written += count
+        try:
+            run.episode.act(text)
+            if run.episode.done:
+                _finish(run.episode, run.played)
+        except Exception as error:
+            _fail(run.played, error)
+    return running
+
+
+def _finish(episode: Episode, played: Played) -> None:
+    outcome, reward = episode.outcome, episode.reward
+    assert outcome is not None
+    if reward is None or not math.isfinite(reward):
+        raise ValueError(f"reward: expected a number, got {reward}")
+    played.accuracy, played.calls, played.answer, played.reason = reward, outcome.actions, outcome.answer, outcome.reason
+
+
+def _fail(played: Played, error: Exception) -> None:
+    played.reason, played.error = ERROR, f"{type(error).__name__}: {error}"
