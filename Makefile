@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test fuzz lint types format aot bench compare step clean
+DEMO_DATA := runs/demo/data
+
+.PHONY: demo test fuzz lint types format aot bench compare step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -25,9 +27,13 @@ $(VENV)/.ready: $(VENV)/.torch pyproject.toml setup.py $(wildcard csrc/*)
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m bench.demo
+	rm -rf $(DEMO_DATA)
+	$(BIN)/hima data generate --size 2280 --out $(DEMO_DATA)
+	$(BIN)/hima eval --policy all --file $(DEMO_DATA)/test.jsonl
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --ignore=tests/trainer
+	$(BIN)/python -m pytest -n 2 tests/trainer
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/lm_head tests/ops tests/test_tl_math.py
 
 # A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist; then as many texts
@@ -64,6 +70,10 @@ step: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m pytest bench -s
+
+# The parts of docs/benchmark.md that come from the code, and its figures.
+docs: $(VENV)/.ready
+	$(BIN)/python -m bench.benchmark_page
 
 clean:
 	rm -rf build *.egg-info himakernels/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

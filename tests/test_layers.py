@@ -31,6 +31,8 @@ LAYERS = [
     ("trainer.episode",),
     ("trainer.dialogue", "trainer.hima_ecom.dataset"),
     ("trainer.memory",),
+    ("trainer.policies",),
+    ("trainer.evaluate",),
     ("trainer",),
     ("bench",),
 ]

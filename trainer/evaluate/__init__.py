@@ -1,8 +1,8 @@
 """Evaluation: a policy plays tasks, and a report in the form of the paper's table.
 
-    world = World.in_memory(0, "full")
-    tasks = make_tasks(world, 0, "test", "qa", 100)
-    print(evaluate(ExpertPolicy(tasks), tasks, world).table())
+world = World.in_memory(0, "full")
+tasks = make_tasks(world, 0, "test", "qa", 100)
+print(evaluate(ExpertPolicy(tasks), tasks, world).table())
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,10 @@ def evaluate(
 ) -> Report:
     """The benchmark's tasks over the five agents, or over others.
 
-    Args: name: of the policy, in the report; default: its class. options: see `play` (parallel, limits, retrieve, entry, seed ...).
+    Args:
+        name: of the policy, in the report; default: its class.
+        options: see `play` (parallel, limits, retrieve, entry, seed ...).
+
     Raises: ValueError for no tasks; as `play`.
     """
     jobs = [Job(id=task.id, column=task.column, task=task, minimal_calls=task.minimal_calls) for task in tasks]

@@ -30,8 +30,8 @@ class Job:
 class Played:
     """How an episode went.
 
-    accuracy: R_A; 0 where an exception ended it. calls: tools and sub-agents. nodes: texts that the policy wrote; written: tokens
-    or words of these, see `Report.counted`. reason: as `Outcome.reason`, or "error", then `error` is the exception.
+    accuracy: R_A; 0 where an exception ended it. calls: tools and sub-agents. nodes: texts that the policy wrote; written:
+    tokens or words of these, see `Report.counted`. reason: as `Outcome.reason`, or "error", then `error` is the exception.
     """
 
     id: str
@@ -70,7 +70,7 @@ def play(
     agents: Mapping[str, Agent],
     *,
     entry: str = "master",
-    limits: Limits = Limits(),
+    limits: Limits | None = None,
     retrieve: Callable[[str, str], Sequence[str]] | None = None,
     seed: int = 0,
     parallel: int = 256,
@@ -105,7 +105,14 @@ def play(
             played = results[job.id]
             try:
                 episode = Episode(
-                    make_env(), agents, task=job.task, episode_id=job.id, seed=seed, limits=limits, retrieve=retrieve, entry=entry
+                    make_env(),
+                    agents,
+                    task=job.task,
+                    episode_id=job.id,
+                    seed=seed,
+                    limits=limits or Limits(),
+                    retrieve=retrieve,
+                    entry=entry,
                 )
             except Exception as error:  # whatever an environment raises is that episode's
                 _fail(played, error)

@@ -109,7 +109,9 @@ def make_report(
         return float(np.mean([getattr(column, name) for column in columns]))
 
     means = {name: mean(name) for name in ("solved", "accuracy", "calls", "minimal_calls", "nodes", "written")}
-    average = Column(name=AVERAGE, episodes=len(episodes), low=float(low), high=float(high), reasons=_reasons(episodes), **means)
+    average = Column(
+        name=AVERAGE, episodes=len(episodes), low=float(low), high=float(high), reasons=_reasons(episodes), **means
+    )
     return Report(policy, split, counted, tuple(columns), average, tuple(episodes))
 
 

@@ -23,8 +23,8 @@ _SHOES: dict[str, tuple[str, ...]] = {"colour": COLOURS, "size": ("38", "40", "4
 
 TYPES = (
     ProductType(
-        "headphones",
-        "耳机",
+        "headset",
+        "头戴式耳机",
         "electronics",
         2900,
         39900,
@@ -96,8 +96,8 @@ TYPES = (
         "jacket", "夹克", "clothing", 3900, 29900, {"material": ("denim", "wool", "nylon"), "waterproof": ("yes", "no")}, _SIZES
     ),
     ProductType("t-shirt", "T恤", "clothing", 900, 4900, {"material": ("cotton", "linen", "bamboo")}, _SIZES),
-    ProductType("jeans", "牛仔裤", "clothing", 2900, 14900, {"fit": ("slim", "regular", "wide")}, _SIZES),
-    ProductType("running shoes", "跑鞋", "clothing", 4900, 19900, {"terrain": ("road", "trail")}, _SHOES),
+    ProductType("hoodie", "连帽衫", "clothing", 2900, 14900, {"fit": ("slim", "regular", "wide")}, _SIZES),
+    ProductType("running shoe", "跑鞋", "clothing", 4900, 19900, {"terrain": ("road", "trail")}, _SHOES),
     ProductType(
         "face cream",
         "面霜",
@@ -161,8 +161,8 @@ TYPES = (
         {"colour": COLOURS, "size": ("S", "M", "L")},
     ),
     ProductType(
-        "coffee beans",
-        "咖啡豆",
+        "ground coffee",
+        "咖啡粉",
         "grocery",
         700,
         2900,
@@ -216,11 +216,39 @@ QUESTIONS = (
     ("How heavy is the {name}?", "The {name} weighs {grams} grams including its packaging."),
     ("How should I clean the {name}?", "For the {name}: {care}."),
 )
-CARE = (
-    "wipe it with a dry cloth only",
-    "use a damp cloth and mild soap",
-    "rinse it with cold water after use",
-    "it needs no cleaning at all",
-    "let a specialist clean it once a year",
-)
-ORIGINS = ("Portugal", "Vietnam", "Germany", "China", "Mexico", "Japan", "Poland", "Turkey", "Italy", "Canada")
+# What is asked about every category, and what only about some.
+ONLY_FOR = {
+    "How long is the warranty on the {name}?": ("electronics", "home", "clothing", "toys", "sports"),
+    "How should I clean the {name}?": ("electronics", "home", "clothing", "toys", "sports"),
+}
+_CLOTH, _SOAP, _RINSE = "wipe it with a dry cloth only", "use a damp cloth and mild soap", "rinse it with cold water"
+CARE: dict[str, tuple[str, ...]] = {
+    "electronics": (_CLOTH, "use a damp cloth without soap", "blow the dust away with compressed air"),
+    "home": (_CLOTH, _SOAP, "have it cleaned by a specialist once a year"),
+    "clothing": ("wash it at 30 degrees", "wash it by hand only", "have it dry-cleaned"),
+    "toys": (_CLOTH, _SOAP, "clean it with an alcohol wipe"),
+    "sports": (_SOAP, _RINSE, "air it and brush it off"),
+}
+CARE_ZH = {
+    _CLOTH: "只用干布擦拭", _SOAP: "用湿布和温和的肥皂清洁", _RINSE: "用冷水冲洗",
+    "use a damp cloth without soap": "用湿布擦拭，不用肥皂",
+    "blow the dust away with compressed air": "用压缩空气吹去灰尘",
+    "have it cleaned by a specialist once a year": "每年请专业人员清洁一次",
+    "wash it at 30 degrees": "30 度水洗", "wash it by hand only": "只能手洗", "have it dry-cleaned": "送去干洗",
+    "clean it with an alcohol wipe": "用酒精湿巾擦拭", "air it and brush it off": "通风晾晒并刷净",
+}  # fmt: skip
+ORIGINS = {
+    "Portugal": "葡萄牙", "Vietnam": "越南", "Germany": "德国", "China": "中国", "Mexico": "墨西哥", "Japan": "日本",
+    "Poland": "波兰",
+    "Turkey": "土耳其", "Italy": "意大利", "Canada": "加拿大",
+}  # fmt: skip
+# What a packed product of a type weighs, in grams, at least and at most.
+GRAMS = {
+    "headset": (180, 600), "laptop": (1200, 3200), "phone": (220, 480), "tablet": (350, 900), "keyboard": (400, 1400),
+    "monitor": (3200, 8500), "smart speaker": (400, 2600), "kettle": (900, 2100), "coffee maker": (1900, 9800),
+    "desk lamp": (600, 2400), "vacuum cleaner": (2600, 7900), "blanket": (600, 2300), "jacket": (400, 1600),
+    "t-shirt": (120, 300), "hoodie": (350, 900), "running shoe": (500, 1100), "face cream": (90, 300), "shampoo": (280, 900),
+    "perfume": (150, 480), "building set": (500, 2900), "board game": (500, 2400), "puzzle": (350, 1500),
+    "yoga mat": (800, 2600), "tent": (1500, 6900), "backpack": (500, 1900), "bicycle helmet": (250, 700),
+    "ground coffee": (270, 1100), "green tea": (70, 400), "chocolate": (110, 320),
+}  # fmt: skip

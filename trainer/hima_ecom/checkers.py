@@ -2,16 +2,17 @@
 
 A specification is a JSON object, one of:
 
-- `{"kind": "text", "value": V, "accept": [V2, ...], "reject": [W, ...]}`: the answer contains V or one of V2 and none of W: 1.
-  Otherwise half of the best F1 of its words against V and V2, so that a near miss can be told from a far one.
+- `{"kind": "text", "value": V, "accept": [V2, ...], "reject": [W, ...]}`: the answer names V or one of V2, and rather than any
+  W: more often, or as often and first, without "or": 1. Where it names a W instead: 0. Where it names neither: half of the
+  best F1 of its words against V and V2, so that a near miss can be told from a far one.
 - `{"kind": "number", "value": "12.50", "unit": "USD",
-"tolerance": "0.005"}`: the answer names that quantity, in this unit or in
+  "tolerance": "0.005"}`: the answer names that quantity, in this unit or in
   one that converts to it, beside few other numbers.
 - `{"kind": "state", "calls": [{"name", "arguments"}, ...]}`: the store is exactly as after these calls.
 - `{"kind": "calls", "calls": [{"agent", "name",
-"arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
+  "arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
 - `{"kind": "refusal",
-"reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
+  "reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
   as it was.
 - `{"kind": "all", "parts": [S, ...]}`: the mean of the parts, so 1 only where all hold.
 """
@@ -23,6 +24,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trainer.hima_ecom import answers
+from trainer.hima_ecom.quantities import quantities
+from trainer.hima_ecom.tools import REGISTRY
 from trainer.hima_ecom.world import World
 from trainer.types import Call
 
@@ -50,7 +53,7 @@ class Evidence(NamedTuple):
 
 def check(spec: dict[str, Any], evidence: Evidence) -> float:
     """The accuracy R_A of an episode. Raises: ValueError for a specification that is none (see `problems`)."""
-    return _check(spec, evidence, {number.value for number in answers.quantities(evidence.query)} | _numbers(spec))
+    return _check(spec, evidence, {number.value for number in quantities(evidence.query)} | _numbers(spec))
 
 
 def _numbers(spec: dict[str, Any]) -> set[Fraction]:
@@ -74,7 +77,7 @@ def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction]) -> fl
     if answers.too_long(answer):
         return 0.0
     if kind == "text":
-        return _text(spec, answer)
+        return _text(spec, answer, evidence.query)
     if kind == "number":
         value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
         return float(answers.says_number(answer, value, spec.get("unit"), tolerance, known))
@@ -82,11 +85,13 @@ def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction]) -> fl
     return float(refused and evidence.state_hash == UNCHANGED)
 
 
-def _text(spec: dict[str, Any], answer: str) -> float:
-    if answers.says_any(answer, spec.get("reject", ())):
+def _text(spec: dict[str, Any], answer: str, query: str) -> float:
+    values, others = [spec["value"], *spec.get("accept", ())], spec.get("reject", ())
+    if answers.prefers(answer, values, others, query):
+        return 1.0
+    if answers.says_any(answer, others):
         return 0.0
-    values = [spec["value"], *spec.get("accept", ())]
-    return 1.0 if answers.says_any(answer, values) else max(answers.f1(answer, value) for value in values) / 2
+    return max(answers.f1(answer, value) for value in values) / 2
 
 
 def _calls(wanted: Sequence[dict[str, Any]], made: Sequence[Call]) -> float:
@@ -95,7 +100,7 @@ def _calls(wanted: Sequence[dict[str, Any]], made: Sequence[Call]) -> float:
     total = 0.0
     for call in wanted:
         scores = [
-            _arguments(call["arguments"], other.arguments)
+            _arguments(call["name"], call["arguments"], other.arguments)
             if other.name == call["name"] and other.agent == call["agent"]
             else 0.0
             for other in left
@@ -107,12 +112,18 @@ def _calls(wanted: Sequence[dict[str, Any]], made: Sequence[Call]) -> float:
     return total / len(wanted)
 
 
-def _arguments(wanted: dict[str, Any], given: dict[str, Any]) -> float:
-    """Half for the name of the call, half for the share of equal arguments among all that are wanted or given."""
+def _arguments(tool: str, wanted: dict[str, Any], given: dict[str, Any]) -> float:
+    """Half for the name of the call, half for the share of equal arguments among all that are wanted or given. An argument that
+    is left out, or null, has its default."""
+    defaults = REGISTRY[tool].defaults if tool in REGISTRY else {}
     names = set(wanted) | {name for name, value in given.items() if value is not None}
     if not names:
         return 1.0
-    return 0.5 + 0.5 * sum(same(wanted.get(name), given.get(name)) for name in names) / len(names)
+
+    def meant(call: dict[str, Any], name: str) -> Any:
+        return defaults.get(name) if call.get(name) is None else call[name]
+
+    return 0.5 + 0.5 * sum(same(meant(wanted, name), meant(given, name)) for name in names) / len(names)
 
 
 def same(a: Any, b: Any) -> bool:

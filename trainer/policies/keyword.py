@@ -18,12 +18,13 @@ from trainer.types import Request
 
 _ROUTES = {
     "qa": r"polic|warrant|how heavy|weigh|\bmade\b|origin|clean|\bcare\b|\bgold\b|may i|period|window|保修|政策|产地|清洗|多重",
-    "efc": r"\b[OP]\d{4,}\b|\border(?:s|ed)?\b|parcel|package|coupon|promotion|cheap|stock|rating|review|price|\bcost|track"
-    r"|订单|包裹|优惠|评价|库存|便宜|价",
-    "gfc": r"convert|remind|weather|rain|temperature|o'clock|time zone|weekday|day of the week|how many days|days? (?:after|before)"
-    r"|\bcase\b|revers|\bsort|how many words|\b(?:EUR|GBP|JPY|CNY|CAD|AUD|INR|BRL|CHF)\b|\bmiles?\b|换算|提醒|天气|几点|星期|大写|小写|倒",
-    "math": r"calculat|comput|%|per ?cent|average|\bmean\b|median|\bsum\b|solve|equation|divide|split|multipl|\btimes\b|square root"
-    r"|\d [-+*/] \d|计算|方程|平均|总和|平摊|倍",
+    "efc": r"\b[OP]\d{4,}\b|\border(?:s|ed)?\b|parcel|package|coupon|promotion|cheap|stock|rating|review|price|\bcost"
+    r"|track|订单|包裹|优惠|评价|库存|便宜|价",
+    "gfc": r"convert|remind|weather|rain|temperature|o'clock|time zone|weekday|day of the week|how many days"
+    r"|days? (?:after|before)|\bcase\b|revers|\bsort|how many words|\b(?:EUR|GBP|JPY|CNY|CAD|AUD|INR|BRL|CHF)\b"
+    r"|\bmiles?\b|换算|提醒|天气|几点|星期|大写|小写|倒",
+    "math": r"calculat|comput|%|per ?cent|average|\bmean\b|median|\bsum\b|solve|equation|divide|split|multipl|\btimes\b"
+    r"|square root|\d [-+*/] \d|计算|方程|平均|总和|平摊|倍",
 }
 _HINTS = {
     "search_products": "cheapest find product catalogue price stock rating 便 宜 库 存",

@@ -4,12 +4,64 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.hima_ecom.answers import quantities
+from trainer.hima_ecom.quantities import quantities
 
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+(?:\.\d+)?|[㐀-鿿]")
 _STOP = frozenset(
-    "a an the of to for in on at by and or is are was be it its my me i you your please what which who how many much long do does "
-    "did can could would will with from that this have has there know tell want need like let task".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "to",
+        "for",
+        "in",
+        "on",
+        "at",
+        "by",
+        "and",
+        "or",
+        "is",
+        "are",
+        "was",
+        "be",
+        "it",
+        "its",
+        "my",
+        "me",
+        "i",
+        "you",
+        "your",
+        "please",
+        "what",
+        "which",
+        "who",
+        "how",
+        "many",
+        "much",
+        "long",
+        "do",
+        "does",
+        "did",
+        "can",
+        "could",
+        "would",
+        "will",
+        "with",
+        "from",
+        "that",
+        "this",
+        "have",
+        "has",
+        "there",
+        "know",
+        "tell",
+        "want",
+        "need",
+        "like",
+        "let",
+        "task",
+    ]
 )
 _PATTERNS = {
     "order_id": r"#W\d+|\bO\d{4,}(?!-\d)",

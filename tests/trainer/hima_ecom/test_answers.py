@@ -5,6 +5,8 @@ from fractions import Fraction
 import pytest
 
 from trainer.hima_ecom import answers
+from trainer.hima_ecom.quantities import quantities
+from trainer.hima_ecom.tasks.wording import MONEY_WORDS, UNIT_WORDS
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_f1_counts_words_as_squad_does() -> None:
 
 def test_quantities_leave_ids_dates_and_times_alone() -> None:
     text = "O00012 on 2026-06-01 at 14:30: 1,234.50 USD, -3 °C, 20%, €15, 5km and v2.0"
-    assert answers.quantities(text) == [
+    assert quantities(text) == [
         (Fraction("1234.5"), "USD"),
         (Fraction(-3), "celsius"),
         (Fraction(20), None),
@@ -54,6 +56,26 @@ def test_quantities_leave_ids_dates_and_times_alone() -> None:
         ("It has 3 or 4 or 5 or 6 of them.", "6", None, False),  # guessing
         ("24 小时", "1", "day", True),
         ("It is twelve.", "12", None, False),
+        ("总价是47.50美元", "47.5", "USD", True),  # Chinese has no spaces
+        ("退货期为30天。", "30", "day", True),
+        ("总价是47.50欧元", "47.5", "USD", False),
+        ("It comes to 125.00 pounds.", "125", "GBP", True),  # money or weight, as it is asked for
+        ("It comes to 125.00 pounds.", "125", "lb", True),
+        ("It comes to 125.00 pounds.", "125", "EUR", False),
+        ("It is 125.00 Canadian dollars.", "125", "CAD", True),
+        ("It is 125 dollars.", "125", "CAD", True),
+        ("It is $125.00 CAD.", "125", "CAD", True),
+        ("It is $125.00 CAD.", "125", "USD", False),
+        ("36 metres per second", "129.6", "km/h", True),
+        ("速度是36公里每小时", "10", "m/s", True),
+        ("36 kilometres", "36", "km/h", False),
+        ("5 years", "60", "month", True),
+        ("保修期是5年", "60", "month", True),
+        ("60 days", "60", "month", False),
+        ("There are 53 days from June 11, 2026 to 3 August 2026.", "53", "day", True),  # no guesses: dates
+        ("2026年6月11日到2026年8月3日有53天", "53", "day", True),
+        ("You have a 30-day window.", "30", "day", True),
+        ("It is the 3rd of May 2027, at 7点30分.", "30", None, False),
     ],
 )
 def test_says_number(answer: str, value: str, unit: str | None, said: bool) -> None:
@@ -69,3 +91,55 @@ def test_refusals() -> None:
     assert answers.refuses("I’m sorry, this can’t be cancelled.")
     assert answers.refuses("抱歉，无法办理")
     assert not answers.refuses("It is cancelled.")
+
+
+@pytest.mark.parametrize("words", [UNIT_WORDS, MONEY_WORDS], ids=["units", "money"])
+def test_every_unit_is_understood_as_a_query_writes_it(words: dict[str, tuple[str, str]]) -> None:
+    for unit, (english, chinese) in words.items():
+        for text in (f"It is 12.5 {english}.", f"结果是12.5{chinese}。", f"It is 12.5 {unit}, I think."):
+            assert answers.says_number(text, Fraction("12.5"), unit, Fraction(0), set()), text
+            assert quantities(text)[0].unit is not None, text
+
+
+RED, BLUE = ("red", "红色"), ("blue", "蓝色")
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("The red one is heavier.", True),
+        ("The red one is heavier than the blue one.", True),
+        ("The red one weighs 2 kg and the blue one 3 kg, so it is the blue one.", False),
+        ("The blue one weighs 2 kg and the red one 3 kg, so it is the red one.", True),
+        ("红色的比蓝色的重。", True),
+        ("The blue one is heavier.", False),
+        ("The red or the blue one.", False),  # no decision
+        ("是红色还是蓝色", False),
+        ("Which is heavier, the red or the blue one?", False),  # the query
+        ("Which is heavier, the red or the blue one? The red one.", True),
+        ("Neither.", False),
+        ("", False),
+    ],
+)
+def test_of_two_an_answer_prefers_the_one_it_names_more_often_or_first(answer: str, right: bool) -> None:
+    assert answers.prefers(answer, RED, BLUE, "Which is heavier, the red or the blue one?") is right
+
+
+def test_naming_both_gains_no_more_than_naming_one() -> None:
+    for answer in ("red blue", "red blue blue", "red red blue", "red, 红色, blue", "blue red 红色"):
+        assert answers.prefers(answer, RED, BLUE, "") + answers.prefers(answer, BLUE, RED, "") == 1, answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It has shipped already, so it can no longer be cancelled.",
+        "Which one do you mean?",
+        "There is no solution.",
+        "您指的是哪一笔订单？",
+        "Unfortunately the coupon has expired.",
+        "I don't have any record of that product.",
+    ],
+)
+def test_a_refusal_may_be_worded_otherwise(answer: str) -> None:
+    assert answers.refuses(answer)

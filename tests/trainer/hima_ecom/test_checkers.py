@@ -24,6 +24,8 @@ def test_text_gives_all_for_the_value_half_of_f1_for_a_near_miss_and_nothing_for
     assert check(spec, evidence(world, "是红色水壶。")) == 1.0
     assert check(spec, evidence(world, "the kettle")) == pytest.approx(0.25)
     assert check(spec, evidence(world, "red kettle or blue kettle")) == 0.0
+    assert check(spec, evidence(world, "the red kettle rather than the blue kettle")) == 1.0
+    assert check(spec, evidence(world, "red kettle, blue kettle?", query="red kettle, blue kettle?")) == 0.0
     assert check(spec, evidence(world, "red kettle " * 100)) == 0.0  # a dump
 
 
@@ -36,6 +38,21 @@ def test_calls_give_partial_credit_and_serve_once(world: World) -> None:
     assert check(spec, evidence(world, calls=(right,))) == 0.5
     assert check(spec, evidence(world, calls=(right, near))) == pytest.approx((1 + 0.75) / 2)
     assert check(spec, evidence(world, calls=(Call("efc", "date_add", wanted["arguments"], ""),))) == 0.0
+
+
+def test_a_default_that_is_spelled_out_is_no_other_argument(world: World) -> None:
+    wanted = {"agent": "gfc", "name": "set_reminder", "arguments": {"text": "pay", "date": "2026-07-01"}}
+    for arguments, score in (
+        ({}, 1.0),
+        ({"time": "09:00"}, 1.0),
+        ({"time": None}, 1.0),
+        ({"time": "10:00"}, 0.5 + 0.5 * 2 / 3),
+    ):
+        made = Call("gfc", "set_reminder", wanted["arguments"] | arguments, "")
+        assert check({"kind": "calls", "calls": [wanted]}, evidence(world, calls=(made,))) == pytest.approx(score)
+    spelled = wanted | {"arguments": wanted["arguments"] | {"time": "09:00"}}
+    made = Call("gfc", "set_reminder", wanted["arguments"], "")
+    assert check({"kind": "calls", "calls": [spelled]}, evidence(world, calls=(made,))) == 1.0
 
 
 def test_a_wrong_write_and_one_too_many_are_caught(world: World) -> None:

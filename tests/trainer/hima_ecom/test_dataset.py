@@ -115,7 +115,7 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
         (8, "messages: expected a list of at least one message"),
         (9, "memory: expected a list of texts"),
         (9, "messages[0].content: "),
-        (10, "query: "),
+        (10, "expected valid Unicode"),
     ]
     assert [line for line, _ in found] == [line for line, _ in expected], found
     for (_, reason), (_, begin) in zip(found, expected, strict=True):

@@ -156,6 +156,17 @@ def test_return_periods(case: Make, category: str, tier: str) -> None:
     c.call("return_items", **(arguments | {"condition": "defective"}))
 
 
+def test_a_defect_is_a_reason_that_need_not_be_said_twice(case: Make) -> None:
+    states = set()
+    for given in ({}, {"reason": "defective"}, {"reason": "other"}):
+        c = case(status="delivered")
+        c.delivered_ago(3)
+        c.call("return_items", item_ids=[c.items[0]["item_id"]], condition="defective", **given)
+        assert c.store.rows("returns", "order_id", c.id)[0]["reason"] == "defective"
+        states.add(c.session.state_hash())
+    assert len(states) == 1
+
+
 def test_returns(case: Make) -> None:
     c = case(status="delivered", coupon_code=None)
     c.set_category("home")

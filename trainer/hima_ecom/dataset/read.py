@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from trainer.hima_ecom.checkers import problems
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.hima_ecom.tasks.task import COLUMNS, LANGUAGES, SPLITS, Task
+from trainer.hima_ecom.tools.registry import is_text
 from trainer.react import Malformed, parse
 
 AGENTS = ("master", "qa", "efc", "gfc", "math")
@@ -65,6 +66,8 @@ def validate(path: str | Path) -> Iterator[Problem]:
         if not isinstance(record, dict):
             yield Problem(line, f"expected a JSON object, got a {type(record).__name__}")
             continue
+        if not is_text(json.dumps(record, ensure_ascii=False)):
+            yield Problem(line, "expected valid Unicode, got an unpaired surrogate")
         for reason in _sample(record) if "messages" in record else _task(record):
             yield Problem(line, reason)
         identity = record.get("id")

@@ -80,7 +80,7 @@ def make_reviews(rng: random.Random, products: list[Row], customers: int, today:
 
 
 def make_questions(rng: random.Random, products: list[Row]) -> list[Row]:
-    """One to three answered questions for the first variant of each family."""
+    """Two to four answered questions for the first variant of each family."""
     rows: list[Row] = []
     seen = set()
     for row in products:
@@ -89,15 +89,17 @@ def make_questions(rng: random.Random, products: list[Row]) -> list[Row]:
         seen.add(row[1])
         attributes = json.loads(str(row[7]))
         shared = next(iter(attributes.items()))
-        for question, answer in rng.sample(catalog.QUESTIONS, rng.randint(1, 3)):
+        category = str(row[3])
+        fitting = [pair for pair in catalog.QUESTIONS if category in catalog.ONLY_FOR.get(pair[0], (category,))]
+        for question, answer in rng.sample(fitting, rng.randint(2, min(4, len(fitting)))):
             facts = {
                 "name": str(row[5]).partition(" (")[0],
                 "attribute": shared[0].replace("_", " "),
                 "value": shared[1],
                 "months": rng.choice((6, 12, 24, 36, 60)),
-                "country": rng.choice(catalog.ORIGINS),
-                "grams": rng.randrange(50, 6000, 10),
-                "care": rng.choice(catalog.CARE),
+                "country": rng.choice(tuple(catalog.ORIGINS)),
+                "grams": rng.randrange(*catalog.GRAMS[str(row[2])], 10),
+                "care": rng.choice(catalog.CARE.get(category, ("",))),
             }
             rows.append((f"K{len(rows) + 1:04d}", row[0], question.format(**facts), answer.format(**facts)))
     return rows

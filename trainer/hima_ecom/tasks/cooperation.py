@@ -39,7 +39,7 @@ GIVES = {
     "cancel_refund": "USD",
     "orders_sum": "USD",
     "weight": "g",
-    "delivered_on": "date",
+    "delivered_on": "delivery",
 }
 LINKS: dict[str, Link] = {
     "currency": Link("USD", "money", steps.currency),
@@ -48,7 +48,7 @@ LINKS: dict[str, Link] = {
     "split_bill": Link("money", "money", steps.split_bill),
     "pounds": Link("g", "lb", steps.pounds),
     "postage": Link("g", "USD", steps.postage),
-    "return_until": Link("date", "date", steps.return_until),
+    "return_until": Link("delivery", "date", steps.return_until),
     "days_later": Link("date", "date", steps.days_later),
     "day_name": Link("date", "", steps.day_name),
     "remind": Link("date", "", steps.remind),
@@ -56,7 +56,7 @@ LINKS: dict[str, Link] = {
 }
 
 
-ALSO = {"money": "USD"}  # a step that takes any money takes dollars
+ALSO = {"money": "USD", "date": "delivery"}  # a step that takes any money takes dollars; any date, that of a delivery
 
 
 def chains(test: bool) -> list[tuple[str, ...]]:

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from trainer.hima_ecom import rules
 from trainer.hima_ecom.tasks.builder import Builder, Skip
-from trainer.hima_ecom.tasks.efc_writing import WHY
+from trainer.hima_ecom.tasks.efc_wishes import WHY
 from trainer.hima_ecom.tasks.phrases import Phrases, dates
 from trainer.hima_ecom.tasks.qa_products import fact, knowledge_question, knowledge_value
+from trainer.hima_ecom.tasks.wording import rounded
 
 
 class Value(NamedTuple):
@@ -15,12 +16,13 @@ class Value(NamedTuple):
     text: str
     unit: str
     what: str
+    order_id: str = ""  # that it comes from, where the next step may need it
 
 
 TOTAL = Phrases(
     (
         "Look up the total of my order {order}.", "I need to know what order {order} cost.", "Start with the total of {order}.",
-        "Take the amount that I paid for order {order}.",
+        "Tell me what I paid for order {order}.",
     ),
     ("First, the sum of purchase {order}.", "What did {order} come to?"),
     ("先查订单 {order} 的总金额。", "我想知道订单 {order} 花了多少钱。"),
@@ -28,13 +30,13 @@ TOTAL = Phrases(
 )  # fmt: skip
 PRICE = Phrases(
     (
-        "Find the list price of product {product}.", "What does {product} cost?",
-        "I am interested in {product}; look up its price.",
-        "Take the list price of {product}.",
+        "Find the list price of product {product}.", "What does {product} cost without promotions?",
+        "I am interested in {product}; look up its list price.",
+        "Tell me the list price of {product}.",
     ),
-    ("At what price is {product} listed?", "Begin with the price tag of {product}."),
+    ("At what price is {product} listed?", "Begin with what {product} is listed at."),
     ("查一下商品 {product} 的标价。", "{product} 的标价是多少？"),
-    ("先看 {product} 卖多少钱。",),
+    ("先看 {product} 标价多少。",),
 )  # fmt: skip
 CANCEL = Phrases(
     (
@@ -68,7 +70,7 @@ DELIVERED = Phrases(
 SUM = Phrases(
     (
         "Add up the totals of my orders {a} and {b}.", "What did orders {a} and {b} cost together?",
-        "Take the totals of {a} and {b} and sum them.", "I need one figure for {a} plus {b}: their totals together.",
+        "Tell me the sum of the totals of {a} and {b}.", "I need one figure for {a} plus {b}: their totals together.",
     ),
     ("Both {a} and {b}: how much in sum?", "Combine what I paid for {a} with what I paid for {b}."),
     ("把订单 {a} 和 {b} 的总额加起来。", "订单 {a} 与 {b} 一共花了多少？"),
@@ -130,7 +132,7 @@ def orders_sum(b: Builder) -> Value:
     totals = [efc.call("get_order", f"I read {key}.", order_id=key)["total"] for key in keys]
     efc.answer(f"The total of {keys[0]} is {totals[0]} USD, of {keys[1]} {totals[1]} USD.")
     math = b.delegate("math", f"Add {totals[0]} and {totals[1]}.", "Now the sum; math can add.")
-    total = math.call("calculate", "I add them.", expression=f"{totals[0]} + {totals[1]}")["result"]
+    total = rounded(str(math.call("calculate", "I add them.", expression=f"{totals[0]} + {totals[1]}")["result"]), 2)
     math.answer(f"The sum is {total}.")
     b.expect_number(total, "USD")
     b.part(b.phrase(SUM, a=keys[0], b=keys[1]), f"Together they cost {total} USD.", f"两笔订单共 {total} USD。")
@@ -158,4 +160,4 @@ def delivered_on(b: Builder) -> Value:
     efc.answer(f"Order {key} was delivered on {day}.")
     b.expect_text(day, *dates(day))
     b.part(b.phrase(DELIVERED, order=key), f"Order {key} was delivered on {day}.", f"订单 {key} 于 {day} 送达。")
-    return Value(day, "", f"the delivery of order {key}")
+    return Value(day, "", f"the delivery of order {key}", key)

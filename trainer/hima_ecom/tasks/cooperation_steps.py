@@ -8,6 +8,7 @@ from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.cooperation_sources import Value
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases, dates
 from trainer.hima_ecom.tasks.qa_products import find
+from trainer.hima_ecom.tasks.wording import rounded
 from trainer.hima_ecom.tools.conversion import CURRENCIES
 
 CURRENCY = Phrases(
@@ -28,7 +29,8 @@ SHARE = Phrases(
     ("按 {rate}% 计算是多少？",),
 )  # fmt: skip
 PIECES = Phrases(
-    ("What would {count} times that be?", "Multiply it by {count}.", "And {count} of the same?", "Then take it {count} times."),
+    ("What would {count} times that be?", "Multiply it by {count}.", "And {count} of the same?",
+    "Then give me {count} times that."),
     ("If I did that {count} times over, what would it sum to?", "Scale it up by {count}."),
     ("乘以 {count} 是多少？", "{count} 倍是多少？"),
     ("再乘 {count} 呢？",),
@@ -62,12 +64,13 @@ POSTAGE = Phrases(
 )  # fmt: skip
 UNTIL = Phrases(
     (
-        "It was from {category}. Until which day can it be returned?",
-        "What is the last day to return a {category} item of it?",
+        "Something in it is from {category}. Until which day can that be returned?",
+        "What is the last day to return items of the category {category} from it?",
         "When does the return period for {category} end, counted from that day?",
-        "I want to return something from {category}: what is the latest date?",
+        "I want to return what I bought there from {category}: what is the latest date?",
     ),
-    ("For {category}, what is the final day of the return window then?", "By which date must a {category} item of it be back?"),
+    ("For {category}, what is the final day of the return window then?",
+     "By which date must what it contains from {category} be back?"),
     ("其中的 {category} 商品最晚哪天可以退？", "按 {category} 的退货期限，最后一天是几号？"),
     ("{category} 类的退货截止日是哪天？",),
 )  # fmt: skip
@@ -97,21 +100,23 @@ REMIND = Phrases(
 )  # fmt: skip
 REMIND_PAY = Phrases(
     (
-        "Set a reminder for {day} with the text 'pay' and that amount.",
-        "On {day} remind me: 'pay', the amount and its currency.",
-        "Put a reminder on {day} that says 'pay' and how much.",
-        "I have to pay that on {day}; set a reminder 'pay' with the amount.",
+        "Set a reminder for {day} with the text 'pay' and that amount, in the form 'pay 12.50 EUR'.",
+        "On {day} remind me of the payment, worded like 'pay 12.50 EUR', but with this amount and currency.",
+        "Put a reminder on {day} that says 'pay' and how much, written as in 'pay 12.50 EUR'.",
+        "I have to pay that on {day}; set a reminder of the form 'pay 12.50 EUR' with the right amount.",
     ),
-    ("Let a note come up on {day} saying 'pay' followed by the sum.", "Schedule 'pay' plus the figure as a reminder, {day}."),
-    ("请在 {day} 设置提醒：pay 加上金额。", "{day} 提醒我 pay 和金额。"),
-    ("给 {day} 加提醒，内容是 pay 和这个金额。",),
+    ("Let a note come up on {day}: 'pay' followed by the sum and its code, as in 'pay 12.50 EUR'.",
+     "Schedule 'pay' plus the figure as a reminder for {day}, in the style of 'pay 12.50 EUR'."),
+    ("请在 {day} 设置提醒，写成“pay 12.50 EUR”的形式，换成这个金额。",
+    "{day} 提醒我付款，内容按“pay 12.50 EUR”的格式写上金额和币种。"),
+    ("给 {day} 加提醒，格式如“pay 12.50 EUR”，填上这个金额。",),
 )  # fmt: skip
 TEXTS = ("send the box back", "call the shop", "check the invoice", "write a review", "ask about the repair", "buy batteries")
 
 
 def _calculate(b: Builder, task: str, expression: str) -> str:
     math = b.delegate("math", task, "Now a calculation; the math agent can do it.")
-    result = str(math.call("calculate", "I calculate.", expression=expression)["result"])
+    result = rounded(str(math.call("calculate", "I calculate.", expression=expression)["result"]), 2)
     math.answer(f"It is {result}.")
     return result
 
@@ -190,21 +195,36 @@ def _add_days(b: Builder, day: str, days: int, thought: str) -> tuple[Expert, st
 
 def return_until(b: Builder, value: Value) -> Value:
     """The last day to return something delivered that day."""
-    category = b.rng.choice([name for name, rule in rules.RETURN_RULES.items() if rule.days])
+    category = _returnable(b, value.order_id)
     qa = b.delegate("qa", f"How many days are there to return {category} items?", "The qa agent knows the return period.")
     document = find(qa, f"return period {category}", f"Return period: {category}")
     match = re.search(r"within (\d+) days", document["excerpt"])
     if match is None:
         raise Skip("the excerpt is cut")
     days = int(match.group(1))
-    qa.answer(f"{category} items can be returned within {days} days of delivery.")
+    qa.answer(f"Items of the category {category} can be returned within {days} days of delivery.")
     _, last = _add_days(b, value.text, days, "Now the date; the gfc agent can count days.")
     b.part(
         b.phrase(UNTIL, category=category),
-        f"{category} items of it can be returned until {last}.",
+        f"What is from {category} can be returned until {last}.",
         f"{category} 类商品最晚 {last} 可以退。",
     )
     return Value(last, "", "the last day")
+
+
+def _returnable(b: Builder, order_id: str) -> str:
+    """A category in an order with a return period that is the same for its customer as for most."""
+    order = b.pools.world.row("orders", order_id)
+    assert order is not None
+    customer = b.pools.world.row("customers", order["customer_id"])
+    assert customer is not None
+    products = b.pools.world.products
+    items = b.peek(order["customer_id"], "get_order", order_id=order_id)["items"]
+    found = {str(products[item["product_id"]].row["category"]) for item in items}
+    fitting = sorted(name for name in found if rules.RETURN_RULES[name].days)
+    if customer["tier"] == "gold" or not fitting:
+        raise Skip("a longer period, or none")
+    return b.rng.choice(fitting)
 
 
 def days_later(b: Builder, value: Value) -> Value:

@@ -10,7 +10,7 @@ STATUSES = ("pending", "processing", "shipped", "delivered", "cancelled")
 
 STATUS = Phrases(
     (
-        "What is the status of my order {order}?", "Where do things stand with order {order}?", "Has {order} been shipped yet?",
+        "What is the status of my order {order}?", "Where do things stand with order {order}?", "How far along is {order}?",
         "Please check how far my order {order} is.", "I wonder what is happening with {order}.",
     ),
     ("Could I get an update on {order}?", "In which state is the purchase {order} at the moment?"),
@@ -66,9 +66,9 @@ ARRIVED = Phrases(
 QUANTITY = Phrases(
     (
         "How many pieces of the {name} are in order {order}?", "What quantity of the {name} did I buy with {order}?",
-        "In {order}, how often did I order the {name}?", "Check the number of {name} in my order {order}.",
+        "How many times is the {name} in my order {order}?", "Check how many of the {name} are in my order {order}.",
     ),
-    ("Count the {name} that I took in {order}.", "{order} contains the {name}: how many of it?"),
+    ("Of the {name}, how many did I take in {order}?", "{order} contains the {name}: how many of them?"),
     ("订单 {order} 里有几件 {name}？", "{order} 中 {name} 买了几个？"),
     ("我在 {order} 里订了多少 {name}？",),
 )  # fmt: skip
@@ -83,13 +83,14 @@ PRICE_PAID = Phrases(
 )  # fmt: skip
 LATEST = Phrases(
     (
-        "What is the status of my latest order?", "How is my most recent order doing?",
-        "I ordered something lately. What is its status?",
-        "Check the newest order on my account: what state is it in?",
+        "Which is my latest order, and what is its status?", "Give me the number and the status of my most recent order.",
+        "I ordered something lately. What are the order's number and status?",
+        "Check the newest order on my account: what is its number, and what state is it in?",
     ),
-    ("My last purchase: has it moved on?", "I placed an order a while ago, the newest one. In which state is it?"),
-    ("我最近一笔订单是什么状态？", "请查我最新的订单到哪一步了。"),
-    ("我最后下的那单现在怎么样了？",),
+    ("My last purchase: under which number does it run, and in which state is it?",
+     "I forgot the number of the newest order I placed. Tell me that, and how far it is."),
+    ("我最近一笔订单是哪个，什么状态？", "请查我最新订单的编号和状态。"),
+    ("我最后下的那单编号是多少，现在到哪一步了？",),
 )  # fmt: skip
 NAMED = Phrases(
     (
@@ -267,6 +268,6 @@ def count_orders(b: Builder) -> None:
     count = efc.call("list_orders", f"I list the {status} orders.", status=status)["count"]
     if not count:
         raise Skip("none: a guess would do")
-    efc.answer(f"The customer has {count} {status} orders.")
+    efc.answer(f"The customer has {count} {status} order{'s' * (count != 1)}.")
     b.expect_number(str(count), None, "0")
-    b.finish(f"You have {count} {status} orders.", f"您有 {count} 个{WORDS_ZH[status]}的订单。")
+    b.finish(f"You have {count} {status} order{'s' * (count != 1)}.", f"您有 {count} 个{WORDS_ZH[status]}的订单。")

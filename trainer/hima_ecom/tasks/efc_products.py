@@ -1,6 +1,7 @@
 """EFC, reading: what a customer asks about the catalogue, promotions and coupons."""
 
 from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.tasks.attributes import can_be_said, said
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
@@ -8,12 +9,13 @@ from trainer.hima_ecom.tasks.qa_products import product_name
 
 PRICE = Phrases(
     (
-        "What does product {product} cost?", "How much is {product}?", "Give me the list price of {product}.",
-        "I saw item {product} in the app. What is its price?",
+        "What does product {product} cost without any promotion?", "What is the list price of {product}?",
+        "Give me the list price of {product}.",
+        "I saw item {product} in the app. What is its regular price?",
     ),
     ("At which price do you list {product}?", "What would I have to pay for {product}, without offers?"),
-    ("商品 {product} 多少钱？", "请问 {product} 的标价是多少？"),
-    ("{product} 卖多少钱？",),
+    ("商品 {product} 不算促销多少钱？", "请问 {product} 的标价是多少？"),
+    ("不打折的话 {product} 卖多少钱？",),
 )  # fmt: skip
 STOCK = Phrases(
     (
@@ -36,28 +38,29 @@ OFFER = Phrases(
 )  # fmt: skip
 CHEAPEST = Phrases(
     (
-        "Which is your cheapest {type} that is in stock with {key} {value}?",
-        "Find me the lowest priced {type} ({key}: {value}) in stock.",
-        "I want a {type}, {key} {value}, as cheap as possible and available. Which one?",
-        "Among the {type} with {key} {value} that you have in stock, which costs least?",
+        "Which is your cheapest {type} with {value} that is in stock, and what is its list price?",
+        "Find me the lowest priced {type} with {value} in stock, and its list price.",
+        "I want a {type} with {value}, as cheap as possible and available. Which one, and at what list price?",
+        "Of every {type} with {value} that you have in stock, which has the lowest list price, and how much is it?",
     ),
     (
-        "My budget is tight: name the least expensive available {type} whose {key} is {value}.",
-        "What is the best bargain for a {type} with {key} {value}, ready to ship?",
+        "My budget is tight: name the least expensive available {type} with {value}, and its list price.",
+        "By list price, what is the best bargain for a {type} with {value}, ready to ship? Give me the amount, too.",
     ),
-    ("有货的 {type}（{key}：{value}）里最便宜的是哪个？", "请找一款最便宜且有货的 {type}，{key} 为 {value}。"),
-    ("想买 {type}，{key} 要 {value}，有货的哪款价格最低？",),
+    ("有货的 {type}（{value}）里标价最低的是哪个，多少钱？", "请找一款标价最低且有货的 {type}，要 {value}，并告诉我价格。"),
+    ("想买 {type}，要 {value}，有货的哪款标价最低，是多少？",),
 )  # fmt: skip
 BEST = Phrases(
     (
-        "Which {type} under {price} USD has the best rating?", "Recommend the best rated {type} for less than {price} USD.",
-        "I can spend up to {price} USD on a {type}. Which one do customers like most?",
-        "What is the top rated {type} below {price} USD?",
+        "Which {type} with a list price under {price} USD has the best rating?",
+        "Recommend the best rated {type} that is listed for less than {price} USD.",
+        "I look at list prices up to {price} USD for a {type}. Which one has the best rating?",
+        "What is the top rated {type} with a list price below {price} USD?",
     ),
-    ("With at most {price} USD in my pocket, which {type} gets the highest marks?",
-     "Highest customer score, {type}, max {price} USD?"),
-    ("{price} USD 以内评分最高的 {type} 是哪款？", "请推荐 {price} USD 以下口碑最好的 {type}。"),
-    ("预算 {price} USD，哪款 {type} 评价最好？",),
+    ("At a list price of {price} USD or less, which {type} gets the highest mean of stars?",
+     "Highest customer rating, {type}, listed at {price} USD at the most?"),
+    ("标价 {price} USD 以内评分最高的 {type} 是哪款？", "请推荐标价 {price} USD 以下评分最高的 {type}。"),
+    ("标价不超过 {price} USD，哪款 {type} 评分最高？",),
 )  # fmt: skip
 REVIEWS = Phrases(
     (
@@ -81,12 +84,14 @@ COUPON = Phrases(
 )  # fmt: skip
 VARIANT = Phrases(
     (
-        "Which product is the {value} variant of {product}?", "I like {product}, but in {value}. What is its number?",
-        "Does {product} exist with {value}? Give me the product number.", "Find the {value} version of {product}.",
+        "Which product is the variant of {product} with {value}?",
+        "I like {product}, but want it with {value}. What is its number?",
+        "Does {product} exist with {value}? Give me the product number.", "Find the version of {product} with {value}.",
     ),
-    ("Same as {product}, only {value}: under which number do you sell it?", "{product} in {value}, which article is that?"),
+    ("Same as {product}, only with {value}: under which number do you sell it?",
+     "If I want {product} with {value}, which article is that?"),
     ("{product} 的 {value} 款编号是多少？", "我想要 {product} 的 {value} 版本，是哪个商品？"),
-    ("与 {product} 同款但 {value} 的商品编号？",),
+    ("与 {product} 同款、但要 {value} 的商品编号是什么？",),
 )  # fmt: skip
 
 
@@ -145,11 +150,11 @@ def cheapest_product(b: Builder) -> None:
     """The cheapest product of a type with an attribute, in stock."""
     product = _product(b)
     attributes = b.pools.world.products[product["product_id"]].attributes
-    key, value = b.rng.choice(list(attributes.items()))
-    said = key.replace("_", " ")
-    b.ask(b.phrase(CHEAPEST, type=product["type"], key=said, value=value))
+    key, value = b.rng.choice([item for item in attributes.items() if can_be_said(item[0])])
+    english, shown = said(b, {key: value})
+    b.ask(b.phrase(CHEAPEST, type=product["type"], value=shown))
     efc = b.delegate(
-        "efc", f"Find the cheapest {product['type']} in stock with {said} {value}.", "The efc agent can search the catalogue."
+        "efc", f"Find the cheapest {product['type']} in stock with {english}.", "The efc agent can search the catalogue."
     )
     arguments = {
         "type": product["type"],
@@ -209,7 +214,7 @@ def review_count(b: Builder) -> None:
         raise Skip("nothing to count, or a number of the query")
     efc.answer(f"{product['product_id']} has {count} reviews with {stars} stars.")
     b.expect_number(str(count), None, "0")
-    b.finish(f"{count} reviewers gave {stars} stars.", f"有 {count} 条 {stars} 星评价。")
+    b.finish(f"Reviews with {stars} stars: {count}.", f"有 {count} 条 {stars} 星评价。")
 
 
 @family("efc", 1)
@@ -233,25 +238,26 @@ def coupon_value(b: Builder) -> None:
 @family("efc", 1)
 def find_variant(b: Builder) -> None:
     """The number of a variant of a product."""
-    group = [row for row in b.rng.choice(b.pools.families) if row["product_id"]]
+    group = b.rng.choice(b.pools.families)
     if len(group) < 2:
         raise Skip("no variants")
     one, other = b.rng.sample(group, 2)
     products = b.pools.world.products
-    mine, wanted = products[one["product_id"]].attributes, products[other["product_id"]].attributes
-    value = ", ".join(v for k, v in wanted.items() if mine[k] != v)
-    fits = [r for r in group if r is not one and _differs(products[r["product_id"]].attributes, mine) == value]
+    mine = products[one["product_id"]].attributes
+    value = _differs(products[other["product_id"]].attributes, mine)
+    fits = [row for row in group if row is not one and _differs(products[row["product_id"]].attributes, mine) == value]
     if len(fits) != 1:
         raise Skip("more than one variant fits")
-    b.ask(b.phrase(VARIANT, product=one["product_id"], value=value))
+    english, shown = said(b, value)
+    b.ask(b.phrase(VARIANT, product=one["product_id"], value=shown))
     efc = b.delegate(
-        "efc", f"Which product is the {value} variant of {one['product_id']}?", "The efc agent can look at variants."
+        "efc", f"Which product is the variant of {one['product_id']} with {english}?", "The efc agent can look at variants."
     )
     efc.call("get_product", "I look at its variants.", product_id=one["product_id"])
-    efc.answer(f"The {value} variant of {one['product_id']} is {other['product_id']}.")
+    efc.answer(f"The variant of {one['product_id']} with {english} is {other['product_id']}.")
     b.expect_text(other["product_id"])
-    b.finish(f"The {product_name(one)} in {value} is {other['product_id']}.", f"{value} 款是 {other['product_id']}。")
+    b.finish(f"The {product_name(one)} with {english} is {other['product_id']}.", f"{shown} 款是 {other['product_id']}。")
 
 
-def _differs(attributes: dict[str, str], mine: dict[str, str]) -> str:
-    return ", ".join(value for key, value in attributes.items() if mine[key] != value)
+def _differs(attributes: dict[str, str], mine: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in attributes.items() if mine[key] != value}

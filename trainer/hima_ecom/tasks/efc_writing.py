@@ -4,104 +4,27 @@ from trainer.hima_ecom import rules
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.efc_orders import item_named
+from trainer.hima_ecom.tasks.efc_wishes import (
+    APPLY,
+    BETTER,
+    CANCEL,
+    CANCEL_ITEM,
+    CHARGED,
+    CONDITIONS,
+    EXCHANGE,
+    KINDS,
+    MOVE,
+    NEW_TOTAL,
+    PAY,
+    REFUND,
+    RETURN,
+    STREET,
+    WHICH_BETTER,
+    WHY,
+    also,
+)
 from trainer.hima_ecom.tasks.families import family
-from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.qa_products import product_name
-
-CANCEL = Phrases(
-    (
-        "Please cancel my order {order}; {why}.", "I want to cancel {order} because {why}.", "Cancel {order}, {why}.",
-        "{why}, so order {order} can be cancelled.",
-    ),
-    ("Stop order {order} before it goes out: {why}.", "Order {order} must not be sent, as {why}."),
-    ("请取消订单 {order}，{why}。", "我要取消 {order}，因为{why}。"),
-    ("{order} 不要发货了，{why}。",),
-)  # fmt: skip
-WHY = {
-    "no_longer_needed": ("I no longer need it", "我不需要了"),
-    "ordered_by_mistake": ("I ordered it by mistake", "我下错单了"),
-    "found_cheaper": ("I found it cheaper elsewhere", "我在别处找到更便宜的"),
-}
-CANCEL_ITEM = Phrases(
-    (
-        "I have an order with the {name} that has not left yet. Cancel it; {why}.",
-        "Cancel the order that contains the {name}: {why}.",
-        "Please find the order of the {name} and cancel it, as {why}.", "The order with the {name} is to be cancelled, {why}.",
-    ),
-    ("Somewhere among my orders is the {name}. Call that order off; {why}.",
-     "I changed my mind about the {name}: {why}. Drop that order."),
-    ("我有一笔含 {name} 的订单，请取消，{why}。", "请找到买了 {name} 的订单并取消，{why}。"),
-    ("含有 {name} 的那笔订单不要了，{why}。",),
-)  # fmt: skip
-MOVE = Phrases(
-    (
-        "Send order {order} to my {label} address instead.", "Please change the address of {order} to {label}.",
-        "Order {order} should go to my {label} address.", "I will be at {label}; deliver {order} there, please.",
-    ),
-    ("Redirect {order} to where I am saved as {label}.", "{order}: ship it to the place called {label} in my account."),
-    ("把订单 {order} 改寄到我的 {label} 地址。", "请将 {order} 的收货地址换成 {label}。"),
-    ("{order} 请送到我保存的 {label} 地址。",),
-)  # fmt: skip
-PAY = Phrases(
-    (
-        "Pay order {order} with my {kind} instead.", "Please change the payment of {order} to my {kind}.",
-        "I want {order} to be charged to my {kind}.", "Switch order {order} over to the {kind}.",
-    ),
-    ("Take the money for {order} from my {kind} rather than from what I chose.",
-     "{order} on the {kind}, please, not the old method."),
-    ("订单 {order} 改用我的 {kind} 支付。", "请把 {order} 的付款方式换成 {kind}。"),
-    ("{order} 用 {kind} 付款吧。",),
-)  # fmt: skip
-KINDS = {"credit_card": "credit card", "paypal": "PayPal account", "gift_card": "gift card"}
-RETURN = Phrases(
-    (
-        "I want to return the {name} from order {order}. It is {condition}.",
-        "Please take back the {name} of {order}, {condition}.",
-        "Return the {condition} {name} that came with order {order}.", "The {name} in {order} goes back; it is {condition}.",
-    ),
-    ("From {order} I do not want to keep the {name} ({condition}).",
-     "How about sending back my {condition} {name}, bought with {order}? Do it."),
-    ("我想退掉订单 {order} 里的 {name}，{condition}。", "请办理退货：{order} 中的 {name}，状态：{condition}。"),
-    ("{order} 的 {name} 我要退，{condition}。",),
-)  # fmt: skip
-CONDITIONS = {"unopened": "未拆封", "opened": "已拆封", "defective": "有质量问题"}
-EXCHANGE = Phrases(
-    (
-        "Exchange the {name} from order {order} for {product}. Any difference goes on {method}.",
-        "I would like {product} instead of the {name} in {order}; charge {method} if it costs more.",
-        "Please swap the {name} ({order}) for product {product}, difference to {method}.",
-        "In order {order}, replace the {name} by {product}. Use {method} for the difference.",
-    ),
-    (
-        "The {name} of {order} does not suit me; give me {product} for it and settle a surplus with {method}.",
-        "Trade my {name} ({order}) against {product}; {method} pays what is missing.",
-    ),
-    ("把订单 {order} 的 {name} 换成 {product}，差价用 {method} 支付。",
-     "我想用 {product} 换掉 {order} 里的 {name}，差价走 {method}。"),
-    ("{order} 的 {name} 想换 {product}，多出的钱从 {method} 扣。",),
-)  # fmt: skip
-APPLY = Phrases(
-    (
-        "Apply coupon {code} to my order {order}.", "Please use {code} on order {order}.",
-        "I forgot to enter {code} for {order}. Add it.",
-        "Order {order} should get the coupon {code}.",
-    ),
-    ("Redeem {code} against {order}.", "There is a voucher, {code}. Put it to work on {order}."),
-    ("请把优惠券 {code} 用在订单 {order} 上。", "订单 {order} 使用 {code}。"),
-    ("我忘了用 {code}，请加到 {order}。",),
-)  # fmt: skip
-BETTER = Phrases(
-    (
-        "Which of the coupons {a} and {b} saves more on order {order}? Apply that one.",
-        "Use the better of {a} and {b} on {order}.",
-        "I have two codes, {a} and {b}. Put the one with the larger discount on order {order}.",
-        "Compare {a} with {b} for {order} and apply the one that takes off more.",
-    ),
-    ("Only one of {a} and {b} can go on {order}: choose what is cheapest for me and do it.",
-     "{order}: redeem {a} or {b}, whichever gives more."),
-    ("{a} 和 {b} 哪张用在 {order} 上更划算？请直接使用。", "请在 {a} 与 {b} 中选优惠更大的用于订单 {order}。"),
-    ("订单 {order} 只能用一张券，{a} 和 {b} 选省得多的用上。",),
-)  # fmt: skip
 
 
 def _own(b: Builder, *statuses: str) -> Row:
@@ -129,7 +52,7 @@ def cancel_order(b: Builder) -> None:
     """Cancel an order by its number."""
     row = _own(b, *rules.CANCELLABLE)
     key, (code, said) = row["order_id"], _why(b)
-    b.ask(b.phrase(CANCEL, order=key, why=said))
+    b.ask(also(b, b.phrase(CANCEL, order=key, why=said), REFUND))
     efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
     done = efc.call("cancel_order", "I cancel it.", order_id=key, reason=code)
     efc.answer(f"Order {key} is cancelled. {done['refund']} USD are refunded to {done['refunded_to']}.")
@@ -149,11 +72,13 @@ def cancel_by_item(b: Builder) -> None:
         raise Skip("more than one open order: which call finds it first is luck")
     order = b.peek(row["customer_id"], "get_order", order_id=row["order_id"])
     name, (code, said) = product_name(item_named(b, order)), _why(b)
-    b.ask(b.phrase(CANCEL_ITEM, name=name, why=said))
-    efc = b.delegate("efc", f"Find the customer's {order['status']} order with the {name} and cancel it. Reason: {code}.")
-    listed = efc.call("list_orders", f"I look for {order['status']} orders.", status=order["status"])["orders"]
-    key = listed[0]["order_id"]
-    efc.call("get_order", "I check that it has the item.", order_id=key)
+    b.ask(also(b, b.phrase(CANCEL_ITEM, name=name, why=said), REFUND))
+    efc = b.delegate("efc", f"Find the customer's open order with the {name} and cancel it. Reason: {code}.")
+    listed = efc.call("list_orders", "I look which orders there are.")["orders"]
+    key = next((seen["order_id"] for seen in listed if seen["status"] in rules.CANCELLABLE), None)
+    if key is None:
+        raise Skip("not among the newest orders")
+    efc.call("get_order", f"{key} has not left yet; I check that it has the item.", order_id=key)
     done = efc.call("cancel_order", "It has; I cancel it.", order_id=key, reason=code)
     efc.answer(f"Order {key} with the {name} is cancelled. {done['refund']} USD are refunded to {done['refunded_to']}.")
     _cancelled(b, done)
@@ -168,7 +93,7 @@ def change_address(b: Builder) -> None:
     if not others:
         raise Skip("one address only")
     place, key = b.rng.choice(others), row["order_id"]
-    b.ask(b.phrase(MOVE, order=key, label=place["label"]))
+    b.ask(also(b, b.phrase(MOVE, order=key, label=place["label"]), STREET))
     efc = b.delegate("efc", f"Change the address of order {key} to the customer's {place['label']} address.")
     efc.call("get_customer", "I look up the saved addresses.")
     efc.call("change_address", f"{place['address_id']} is {place['label']}.", order_id=key, address_id=place["address_id"])
@@ -187,7 +112,7 @@ def change_payment(b: Builder) -> None:
     methods = b.peek(row["customer_id"], "get_customer")["payment_methods"]
     method = b.rng.choice([m for m in methods if m["payment_method_id"] != row["payment_method_id"]])
     key, kind = row["order_id"], KINDS[method["kind"]]
-    b.ask(b.phrase(PAY, order=key, kind=kind))
+    b.ask(also(b, b.phrase(PAY, order=key, kind=kind), CHARGED))
     efc = b.delegate("efc", f"Change the payment method of order {key} to the customer's {kind}.")
     efc.call("get_customer", "I look up the payment methods.")
     identity = method["payment_method_id"]
@@ -208,7 +133,7 @@ def return_item(b: Builder) -> None:
     item = item_named(b, b.peek(row["customer_id"], "get_order", order_id=key))
     condition = b.rng.choice(list(CONDITIONS))
     name, said = product_name(item), CONDITIONS[condition] if b.zh else condition
-    b.ask(b.phrase(RETURN, order=key, name=name, condition=said))
+    b.ask(also(b, b.phrase(RETURN, order=key, name=name, condition=said), REFUND))
     efc = b.delegate("efc", f"Return the {name} of order {key}. Condition: {condition}.", "The efc agent can take returns.")
     efc.call("get_order", "I look for the item's id.", order_id=key)
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
@@ -232,10 +157,10 @@ def exchange_item(b: Builder) -> None:
     methods = b.peek(row["customer_id"], "get_customer")["payment_methods"]
     method = b.rng.choice([m for m in methods if m["kind"] != "gift_card"])
     kind, name = KINDS[method["kind"]], product_name(item)
-    b.ask(b.phrase(EXCHANGE, order=key, name=name, product=new["product_id"], method=f"my {kind}" if not b.zh else kind))
-    efc = b.delegate(
-        "efc", f"Exchange the {name} of order {key} for {new['product_id']}; the customer's {kind} pays a difference."
-    )
+    wanted = b.phrase(EXCHANGE, order=key, name=name, product=new["product_id"], method=f"my {kind}" if not b.zh else kind)
+    task = f"Exchange the {name} of order {key} for {new['product_id']}; the customer's {kind} pays a difference."
+    b.ask(also(b, wanted, CHARGED))
+    efc = b.delegate("efc", task)
     efc.call("get_order", "I look for the item's id.", order_id=key)
     efc.call("get_customer", "I look for the payment method's id.")
     identity = method["payment_method_id"]
@@ -246,11 +171,13 @@ def exchange_item(b: Builder) -> None:
         "payment_method_id": identity,
     }
     done = efc.call("exchange_item", f"The item is {item['item_id']}, the {kind} is {identity}.", **arguments)
-    efc.answer(f"The {name} is exchanged for {new['product_id']}; the difference is {done['difference']} USD.")
+    if float(done["difference"]) <= 0:
+        raise Skip("nothing is charged")
+    efc.answer(f"The {name} is exchanged for {new['product_id']}; {done['difference']} USD are charged.")
     b.expect_number(done["difference"], "USD")
     b.finish(
-        f"Done: {new['product_id']} replaces the {name}; the difference is {done['difference']} USD.",
-        f"已将 {name} 换成 {new['product_id']}，差价 {done['difference']} USD。",
+        f"Done: {new['product_id']} replaces the {name}; {done['difference']} USD are charged.",
+        f"已将 {name} 换成 {new['product_id']}，扣款 {done['difference']} USD。",
     )
 
 
@@ -259,7 +186,7 @@ def apply_coupon(b: Builder) -> None:
     """Apply a coupon to an order."""
     row = _own(b, *rules.COUPON_APPLICABLE)
     key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
-    b.ask(b.phrase(APPLY, order=key, code=code))
+    b.ask(also(b, b.phrase(APPLY, order=key, code=code), NEW_TOTAL))
     efc = b.delegate("efc", f"Apply coupon {code} to order {key}.", "The efc agent can apply coupons.")
     done = efc.call("apply_coupon", "I apply it.", order_id=key, code=code)
     efc.answer(f"Coupon {code} takes {done['discount']} USD off order {key}; the total is {done['total']} USD.")
@@ -279,7 +206,7 @@ def better_coupon(b: Builder) -> None:
     if saved[0] == saved[1]:
         raise Skip("equal")
     best = codes[saved.index(max(saved))]
-    b.ask(b.phrase(BETTER, a=codes[0], b=codes[1], order=key))
+    b.ask(also(b, b.phrase(BETTER, a=codes[0], b=codes[1], order=key), WHICH_BETTER))
     efc = b.delegate("efc", f"Apply the better of the coupons {codes[0]} and {codes[1]} to order {key}.")
     for code in codes:
         efc.call("check_coupon", f"I check {code}.", code=code, order_id=key)

@@ -88,7 +88,7 @@ TIME = Phrases(
     ),
     (
         "Your live show begins at {time} ({source}). When must I tune in from {target}?",
-        "For somebody in {target}, what o'clock is {time} in {source}?",
+        "For somebody in {target}, what does the clock show at {time} in {source}?",
     ),
     (
         "{source}{time}的时候，{target}是几点？", "{source}时间{time}换成{target}时间是多少？",

@@ -14,7 +14,7 @@ FROM_TODAY = Phrases(
         "What date {be} {span}?", "I need the exact date {span}, please.", "Which calendar date {be} {span}?",
         "An entry in my diary stands on the day {span}. Which date is that?", "Tell me the date of the day {span}.",
     ),
-    ("Counting from today, on which date do I land {span}?", 'My receipt says "{span}". Turn that into a date.'),
+    ("Counting from today, which date {be} {span}?", 'My receipt says "{span}". Turn that into a date.'),
     ("{span}是几月几号？", "请告诉我{span}的日期。", "有件事在{span}，那天的日期是什么？"),
     ("从今天算起，{span}对应哪个日期？",),
 )  # fmt: skip

@@ -29,7 +29,10 @@ def weather_too_far(b: Builder) -> None:
     gfc = b.delegate("gfc", f"Tell me {ASPECTS[aspect][0]} in {city} on {day}.", "The weather; the gfc agent has a table.")
     gfc.refused("get_weather", f"I look up {city} on {day}.", city=city, date=day.isoformat())
     gfc.answer(f"I cannot say: the weather is known only up to two weeks ahead, and {day} is later.", "The table ends before.")
-    b.expect_refusal("two weeks", "too far", "14 days", "two-week", "two week", "两周", "太远", "14天", "十四天")
+    b.expect_refusal(
+        "two weeks", "too far", "14 days", "two-week", "two week", "2 weeks", "beyond", "later than", "in advance", "forecast",
+        "only up to", "out of range", "两周", "2周", "两个星期", "太远", "14天", "十四天", "超出", "范围",
+    )  # fmt: skip
     b.finish(
         f"I cannot tell: the weather is known only up to two weeks ahead, and {day} is later.",
         f"抱歉，天气只能查到两周以内，无法查询 {day} 。",

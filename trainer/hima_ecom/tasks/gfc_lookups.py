@@ -28,11 +28,11 @@ CALL = Phrases(
     (
         (
             'At {time} on {date}, {source} time, a call starts. I am in {target}: set a reminder "{note}" for '
-            "my local date and time."
+            "my local date and time, and tell me both."
         ),
         'Set a reminder "{note}" in {target} time for {date}, {time} in {source}. Which local date and time is it?',
-        'A sale opens in {source} on {date} at {time} there. Remind me here in {target}, local time, with the text "{note}".',
-        'I live in {target}. Something happens on {date} at {time} in {source}; remind me at that moment: "{note}".',
+        '{source} opens a sale on {date} at {time} there. Remind me here in {target}, local time, of "{note}", and say when.',
+        'I live in {target}. On {date} at {time} in {source}, remind me at that moment: "{note}". When is it here?',
     ),
     (
         (
@@ -42,8 +42,8 @@ CALL = Phrases(
         'When {source} reaches {time} on {date}, I (in {target}) want "{note}" to pop up. When is that for me?',
     ),
     (
-        "{source}时间{date} {time}有个会议，我在{target}，请按我当地的日期和时间设提醒“{note}”。",
-        "{source}{date} {time}开始促销。我在{target}，请在当地对应时间提醒我“{note}”，并告诉我时间。",
+        "{source}时间{date} {time}有个会议，我在{target}，请按我当地的日期和时间设提醒“{note}”，并告诉我是什么时候。",
+        "{source}{date} {time}开始促销。我在{target}，请在当地对应时间提醒我“{note}”，并告诉我日期和时间。",
     ),
     ("我人在{target}，等{source}到了{date} {time}就提醒我“{note}”，我这边是几号几点？",),
 )  # fmt: skip

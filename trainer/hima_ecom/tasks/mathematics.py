@@ -21,10 +21,10 @@ class Item(NamedTuple):
 _WORDS = (
     "notebook/notebooks/笔记本/本", "lamp/lamps/台灯/盏", "mug/mugs/杯子/个", "towel/towels/毛巾/条", "chair/chairs/椅子/把",
     "backpack/backpacks/背包/个", "candle/candles/蜡烛/支", "cushion/cushions/靠垫/个", "kettle/kettles/水壶/个",
-    "mouse pad/mouse pads/鼠标垫/个", "cable/cables/数据线/条", "umbrella/umbrellas/雨伞/把", "basket/baskets/篮子/个",
+    "mouse pad/mouse pads/鼠标垫/个", "cable/cables/数据线/条", "parasol/parasols/遮阳伞/把", "basket/baskets/篮子/个",
     "pillow/pillows/枕头/个", "bottle/bottles/水瓶/个", "board game/board games/桌游/套", "pen/pens/钢笔/支",
     "rug/rugs/地毯/块", "blanket/blankets/毯子/条", "clock/clocks/时钟/个", "vase/vases/花瓶/个", "shelf/shelves/架子/个",
-    "apron/aprons/围裙/条", "puzzle/puzzles/拼图/盒", "scarf/scarves/围巾/条", "tray/trays/托盘/个", "bowl/bowls/碗/只",
+    "tea towel/tea towels/茶巾/条", "puzzle/puzzles/拼图/盒", "scarf/scarves/围巾/条", "tray/trays/托盘/个", "bowl/bowls/碗/只",
     "hammer/hammers/锤子/把", "torch/torches/手电筒/支", "belt/belts/皮带/条", "stool/stools/凳子/张",
     "wallet/wallets/钱包/个",
 )  # fmt: skip
@@ -33,7 +33,7 @@ CURRENCIES = ("USD", "EUR", "GBP")
 BASKET = Phrases(
     (
         "I put {lines} into my basket. What is the total in {cur}?", "What do {lines} cost together, in {cur}?",
-        "Please add up my shopping in {cur}: {lines}.", "My list has {lines}. How much {cur} will I pay for everything?",
+        "Please add up my shopping in {cur}: {lines}.", "My list has {lines}. How much will I pay for everything, in {cur}?",
         "Total price in {cur} of {lines}?",
     ),
     (
@@ -55,18 +55,18 @@ DISCOUNT = Phrases(
         "With a voucher worth {rate} percent, what becomes of the {price} {cur} of this {item}?",
     ),
     ("{item}原价 {price} {cur}，降价 {rate}% 后是多少？", "标价 {price} {cur} 的{item}减 {rate}%，要付多少？"),
-    ("这个{item}便宜了 {rate}%，之前卖 {price} {cur}，现价多少？",),
+    ("这{measure}{item}便宜了 {rate}%，之前卖 {price} {cur}，现价多少？",),
 )  # fmt: skip
 CHANGE = Phrases(
     (
         "The price of a {item} went from {old} to {new} {cur}. By how many percent did it {move}?",
         "A {item} was {old} {cur} and now is {new} {cur}. What is the {move} in percent?",
-        "By what percentage did the {item} {move}, from {old} {cur} before to {new} {cur} today?",
+        "By what percentage did the price of the {item} {move}, from {old} {cur} before to {new} {cur} today?",
         "Last year I paid {old} {cur} for a {item}, this year {new} {cur}. How large is the {move} as a percentage?",
     ),
     (
         "Old tag of the {item}: {old} {cur}. New tag: {new} {cur}. State the {move} relative to the old one, in percent.",
-        "How strong, in percent, is the {move} of a {item} that moved from {old} {cur} to {new} {cur}?",
+        "How strong, in percent, is the {move} of a price that moved from {old} {cur} to {new} {cur}, that of a {item}?",
     ),
     (
         "{item}的价格从 {old} {cur} 变成 {new} {cur}，{move}了百分之几？",
@@ -178,7 +178,7 @@ def basket(b: Builder) -> None:
 def discount(b: Builder) -> None:
     """A price less some percent."""
     (item,), cost, rate, cur = items(b, 1), price(b, 8, 900), number(b, 3, 65), b.rng.choice(CURRENCIES)
-    w.ask(b, b.phrase(DISCOUNT, item=named(b, item), price=cost, rate=rate, cur=cur))
+    w.ask(b, b.phrase(DISCOUNT, item=named(b, item), measure=item.measure, price=cost, rate=rate, cur=cur))
     math = mathematician(b, f"What is {cost} {cur} less {rate} percent?")
     left = calculate(math, f"{100 - rate} percent remain; I round to cents.", f"round({cost} * (100 - {rate}) / 100, 2)")
     money(b, math, left, cur, "The new price is {answer}.", "现价是 {answer}。")

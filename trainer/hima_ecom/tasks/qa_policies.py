@@ -11,13 +11,14 @@ from trainer.hima_ecom.tasks.qa_products import find, product_name
 RETURN_DAYS = Phrases(
     (
         "How many days do I have to return something from {category}?", "What is the return period for {category} items?",
-        "Within how many days of delivery can {category} be sent back?", "I bought {category}. How long can I return it?",
+        "Within how many days of delivery can {category} items be sent back?",
+        "It is from {category}. How long can I return it?",
         "How long is the window for returning {category} products?",
     ),
-    ("My {category} purchase arrived; by which day after delivery must it go back?",
+    ("Suppose an item from {category} has arrived; how many days later must it be back at the latest?",
      "Return deadline for {category}, in days?"),
     ("{category} 类商品几天内可以退货？", "{category} 的退货期限是多少天？"),
-    ("买了 {category} 类的东西，收货后多少天之内能退？",),
+    ("{category} 类的东西，收货后多少天之内能退？",),
 )  # fmt: skip
 GOLD_DAYS = Phrases(
     (
@@ -33,10 +34,11 @@ GOLD_DAYS = Phrases(
 OPENED = Phrases(
     (
         "May I return {category} items after opening them?", "Can opened {category} products be sent back?",
-        "I already opened the box. Can I still return {category}?",
-        "Do you accept returns of {category} that has been unpacked?",
+        "The box has been opened. Can {category} items still be returned?",
+        "Do you accept returns of {category} items that have been unpacked?",
     ),
-    ("Is it a problem for a return if my {category} item is no longer sealed?", "Unsealed {category}: is a return allowed?"),
+    ("Is it a problem for a return if my {category} item is no longer sealed?",
+    "Unsealed item from {category}: is a return allowed?"),
     ("{category} 类商品拆封后还能退吗？", "打开过的 {category} 可以退货吗？"),
     ("{category} 已经拆开了，还接受退货吗？",),
 )  # fmt: skip
@@ -51,12 +53,22 @@ LONGER_RETURN = Phrases(
 )  # fmt: skip
 MENTIONED = Phrases(
     (
-        "I am thinking of the {name}.", "I recently got the {name}.", "This is about the {name}.", "My {name} has arrived.",
-        "A friend gave me the {name}.",
+        "I am thinking of the {name}.", "I may buy the {name}.", "It is about the {name}.",
+        "This is a question about the {name}.",
+        "My question concerns the {name}.",
     ),
-    ("The {name} is on my table right now.", "I have my eye on the {name}."),
-    ("我买了 {name}。", "我想了解 {name}。"),
+    ("Your {name} is on my mind.", "I have my eye on the {name}."),
+    ("我想买 {name}。", "我想了解 {name}。"),
     ("关于 {name}，我有个问题。",),
+)  # fmt: skip
+
+
+MAY = ("yes", "you may", "you can", "may be", "can be", "allowed", "accepted", "可以", "能退", "接受")
+MAY_NOT = (
+    "no", "you may not", "you can not", "cannot be", "can't be", "can not be", "not be returned", "cannot return",
+    "can't return",
+    "not allowed", "not accepted", "must be unopened", "only unopened", "must be sealed", "不可以", "不能退", "不行", "不接受",
+    "必须未拆封",
 )  # fmt: skip
 
 
@@ -68,12 +80,12 @@ def _policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]
     return expert, {"body": document["excerpt"]}
 
 
-def _about_category(b: Builder, ask: Phrases, task: str) -> tuple[str, Expert]:
-    """A policy question about the category of a product that the customer mentions."""
-    product = b.rng.choice(b.pools.products)
+def _about_category(b: Builder, ask: Phrases, task: str, *, opened: bool | None = None) -> tuple[str, Expert]:
+    """A policy question about the category of a product that the customer mentions; `opened`: where opened items may come back,
+    or not."""
+    fitting = {name for name, rule in rules.RETURN_RULES.items() if rule.days and opened in (None, rule.opened)}
+    product = b.rng.choice([row for row in b.pools.products if row["category"] in fitting])
     category = product["category"]
-    if not rules.RETURN_RULES[category].days:
-        raise Skip("never returned")
     said = b.phrase(MENTIONED, name=product_name(product))
     b.ask(("" if b.zh else " ").join((said, b.phrase(ask, category=category))))
     expert, _ = _policy(b, f"return period {category}", f"Return period: {category}", task.format(category=category))
@@ -107,10 +119,11 @@ def gold_return_period(b: Builder) -> None:
 @family("qa", 1)
 def opened_return(b: Builder) -> None:
     """Whether an opened item of a category may come back."""
-    category, expert = _about_category(b, OPENED, "May {category} items be returned after they were opened?")
-    allowed = rules.RETURN_RULES[category].opened
+    allowed = b.rng.random() < 0.5  # of the categories fewer say yes
+    task = "May {category} items be returned after they were opened?"
+    category, expert = _about_category(b, OPENED, task, opened=allowed)
     expert.answer(f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'}.")
-    b.expect_text(*(("yes", "可以") if allowed else ("no", "不可以", "不行")), reject=("no",) if allowed else ("yes",))
+    b.expect_text(*(MAY if allowed else MAY_NOT), reject=MAY_NOT if allowed else MAY)
     b.finish(
         f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'} for a return.",
         f"{'可以' if allowed else '不行'}，{category} 类商品退货时{'可以已拆封' if allowed else '必须未拆封'}。",
@@ -133,5 +146,6 @@ def longer_return(b: Builder) -> None:
         find(expert, f"return period {name}", f"Return period: {name}")
     more = max(days, key=days.__getitem__)
     expert.answer(f"{x} has {days[x]} days and {y} has {days[y]} days, so {more}.", f"{max(days.values())} is more.")
-    b.expect_text(more, reject=(x if more == y else y,))
+    (name, other), less = (map(product_name, (one, two) if more == x else (two, one))), (y if more == x else x)
+    b.expect_text(more, name, reject=(less, other))
     b.finish(f"You have longer for {more}: {days[more]} days.", f"退货期更长的是 {more}：{days[more]} 天。")

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.catalog import CARE_ZH, ORIGINS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
@@ -30,7 +31,7 @@ ORIGIN = Phrases(
         "What is the country of origin of the {name}?",
         "Does anybody know where the {name} comes from?", "I only buy from some countries. Where do you have the {name} made?",
     ),
-    ("Which country does the {name} ship from the factory of?", "Name the place of manufacture of the {name}."),
+    ("In which country was the {name} put together?", "Name the place of manufacture of the {name}."),
     ("{name} 是哪里生产的？", "{name} 的产地是哪个国家？"),
     ("请告诉我 {name} 在哪个国家制造。",),
 )  # fmt: skip
@@ -74,6 +75,22 @@ LONGER = Phrases(
     ("{a} 和 {b} 哪个保修期更长？", "{a} 与 {b}，保修更久的是哪个？"),
     ("我想要保修期长的，{a} 还是 {b}？",),
 )  # fmt: skip
+
+
+# What of an advice must be said, in other words than the shop's.
+CARE_KEYS = {
+    "wipe it with a dry cloth only": ("dry cloth", "干布"),
+    "use a damp cloth and mild soap": ("mild soap", "damp cloth and soap", "温和的肥皂", "湿布和肥皂"),
+    "rinse it with cold water": ("cold water", "冷水"),
+    "use a damp cloth without soap": ("without soap", "no soap", "damp cloth only", "不用肥皂", "不要用肥皂"),
+    "blow the dust away with compressed air": ("compressed air", "压缩空气"),
+    "have it cleaned by a specialist once a year": ("specialist", "professional", "professionally", "专业"),
+    "wash it at 30 degrees": ("30 degrees", "30 °C", "30°", "30 度", "三十度"),
+    "wash it by hand only": ("by hand", "hand wash", "hand-wash", "手洗"),
+    "have it dry-cleaned": ("dry-cleaned", "dry cleaned", "dry-clean", "dry clean", "dry cleaning", "干洗"),
+    "clean it with an alcohol wipe": ("alcohol wipe", "alcohol wipes", "酒精"),
+    "air it and brush it off": ("brush", "刷"),
+}
 
 
 def find(expert: Expert, query: str, title: str) -> Row:
@@ -129,8 +146,8 @@ def warranty(b: Builder) -> None:
 def origin(b: Builder) -> None:
     """The country in which a product is made."""
     name, country = _product(b, ORIGIN, _ORIGIN, "Where is the {name} made?")
-    b.expect_text(country)
-    b.finish(f"The {name} is made in {country}.", f"{name} 的产地是 {country}。")
+    b.expect_text(country, ORIGINS[country])
+    b.finish(f"The {name} is made in {country}.", f"{name} 的产地是{ORIGINS[country]}。")
 
 
 @family("qa", 1)
@@ -145,8 +162,9 @@ def weight(b: Builder) -> None:
 def care(b: Builder) -> None:
     """How a product is cleaned."""
     name, advice = _product(b, CARE, _CARE, "How should the {name} be cleaned?")
-    b.expect_text(advice)
-    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{advice}。")
+    keys = CARE_KEYS[advice]
+    b.expect_text(advice, *keys, reject=tuple(key for other in CARE_KEYS.values() if other != keys for key in other))
+    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{CARE_ZH[advice]}。")
 
 
 def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from trainer.hima_ecom import rules
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.efc_orders import item_named
-from trainer.hima_ecom.tasks.efc_writing import APPLY, CANCEL, CONDITIONS, RETURN, WHY
+from trainer.hima_ecom.tasks.efc_wishes import APPLY, CANCEL, CONDITIONS, NEW_TOTAL, REFUND, RETURN, WHY, also
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases
 from trainer.hima_ecom.tasks.qa_products import product_name
@@ -14,7 +14,7 @@ UNKNOWN = Phrases(
         "What warranty comes with the {name}?",
         "For how many months is the {name} covered?",
     ),
-    ("If my {name} fails, until when is it covered?", "Cover of the {name}, in months?"),
+    ("If my {name} fails, for how long is it covered?", "Cover of the {name}, in months?"),
     ("{name} 的保修期是多久？", "{name} 保修几个月？"),
     ("{name} 能保修多长时间？",),
 )  # fmt: skip
@@ -49,7 +49,7 @@ def cancel_too_late(b: Builder) -> None:
     row = b.pools.order(b.rng, "shipped", "delivered")
     b.customer(row["customer_id"])
     key, code = row["order_id"], b.rng.choice(list(WHY))
-    b.ask(b.phrase(CANCEL, order=key, why=WHY[code][b.zh]))
+    b.ask(also(b, b.phrase(CANCEL, order=key, why=WHY[code][b.zh]), REFUND))
     efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
     reason = efc.refused("cancel_order", "I cancel it.", order_id=key, reason=code)
     status = row["status"]
@@ -65,7 +65,7 @@ def return_refused(b: Builder) -> None:
     item = item_named(b, b.peek(row["customer_id"], "get_order", order_id=key))
     condition = b.rng.choice(("unopened", "opened"))
     name, said = product_name(item), CONDITIONS[condition] if b.zh else condition
-    b.ask(b.phrase(RETURN, order=key, name=name, condition=said))
+    b.ask(also(b, b.phrase(RETURN, order=key, name=name, condition=said), REFUND))
     efc = b.delegate("efc", f"Return the {name} of order {key}. Condition: {condition}.", "The efc agent can take returns.")
     efc.call("get_order", "I look for the item's id.", order_id=key)
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
@@ -94,7 +94,7 @@ def coupon_refused(b: Builder) -> None:
     row = b.pools.order(b.rng, *rules.COUPON_APPLICABLE)
     b.customer(row["customer_id"])
     key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
-    b.ask(b.phrase(APPLY, order=key, code=code))
+    b.ask(also(b, b.phrase(APPLY, order=key, code=code), NEW_TOTAL))
     efc = b.delegate("efc", f"Apply coupon {code} to order {key}.", "The efc agent can apply coupons.")
     reason = efc.refused("apply_coupon", "I apply it.", order_id=key, code=code)
     why = (
@@ -149,7 +149,12 @@ def unknown_product(b: Builder) -> None:
     if any(name in document["title"] for document in found):
         raise Skip("it exists")
     qa.answer(f"There is no information about the {name}.", "No document is about this product.")
-    b.expect_refusal("information", "not found", "没有找到", "信息")
+    b.expect_refusal(
+        "information", "not found", "find", "no data", "not know", "don't know", "unknown", "not in", "not exist",
+        "doesn't exist",
+        "not sell", "don't sell", "not carry", "don't carry", "no record", "any record", "not available", "no product", "信息",
+        "没有找到", "找不到", "查不到", "没有这", "没有该", "不存在", "资料",
+    )  # fmt: skip
     b.finish(
         f"I am sorry, I have no information about the {name}.",
         f"抱歉，没有找到 {name} 的信息。",

@@ -97,7 +97,7 @@ def set_reminder(
     *,
     text: Annotated[str, Arg("what to be reminded of")],
     date: Date,
-    time: Annotated[str, Arg("HH:MM, 24 hours")] = "09:00",
+    time: Annotated[str, Arg("HH:MM, 24 hours; 09:00 if left out")] = "09:00",
 ) -> dict[str, Any]:
     """Set a reminder for today or later."""
     day, at = parsed_date(date).isoformat(), parsed_time(time).strftime("%H:%M")

@@ -5,10 +5,13 @@ import re
 from typing import Annotated, Any, Literal
 
 from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.catalog import TYPES
 from trainer.hima_ecom.money import decimal
 from trainer.hima_ecom.overlay import Overlay
 from trainer.hima_ecom.tools.promotions import running_promotion
 from trainer.hima_ecom.tools.registry import Arg, ToolError, shown, tool
+
+_ATTRIBUTES = ", ".join(sorted({name for kind in TYPES for name in (*kind.shared, *kind.varied)}))
 
 
 def existing_product(store: Overlay, product_id: str) -> Row:
@@ -24,11 +27,12 @@ def search_products(
     store: Overlay,
     *,
     query: Annotated[str, Arg("words that the product's text should contain")] | None = None,
-    type: Annotated[str, Arg("type of product, such as headphones")] | None = None,
+    type: Annotated[str, Arg("type of product, such as headset")] | None = None,
     category: Annotated[Literal["electronics", "home", "clothing", "beauty", "toys", "sports", "grocery"], Arg("category")]
     | None = None,
     brand: Annotated[str, Arg("brand")] | None = None,
-    attributes: Annotated[dict[str, str], Arg('attributes that must be equal, such as {"colour": "red"}')] | None = None,
+    attributes: Annotated[dict[str, str], Arg(f"attributes that must be equal; values are texts; names: {_ATTRIBUTES}")]
+    | None = None,
     min_price: Annotated[float, Arg("lowest price")] | None = None,
     max_price: Annotated[float, Arg("highest price")] | None = None,
     min_rating: Annotated[float, Arg("lowest mean rating, 1 to 5")] | None = None,

@@ -39,6 +39,7 @@ class Parameter:
     arg: Arg
     choices: tuple[str, ...]
     required: bool
+    default: Any = None  # of one that may be left out; None: nothing is assumed
 
     def schema(self) -> dict[str, Any]:
         """Its JSON schema."""
@@ -58,7 +59,7 @@ class Parameter:
             "numbers": {"type": "array", "items": number, "minItems": 1, "maxItems": arg.max_items},
             "object": {"type": "object", "additionalProperties": text, "maxProperties": arg.max_items},
         }[self.kind]
-        return body | {"description": arg.description}
+        return body | {"description": arg.description} | ({} if self.default is None else {"default": self.default})
 
     def check(self, value: Any) -> None:
         """Raises ToolError if the value is not what the schema says."""
@@ -111,6 +112,11 @@ class Tool:
     description: str
     parameters: tuple[Parameter, ...]
     function: Callable[..., Any]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What an argument is that is left out, where anything is assumed."""
+        return {p.name: p.default for p in self.parameters if p.default is not None}
 
     def schema(self) -> dict[str, Any]:
         """The OpenAI function schema."""
@@ -174,7 +180,8 @@ def _parameter(parameter: inspect.Parameter, hint: Any) -> Parameter:
         choices, kind = get_args(item), (list[str] if get_origin(kind) is list else str)
     names = {str: "string", int: "integer", float: "number", bool: "boolean", list[str]: "strings", list[float]: "numbers"}
     name = "object" if get_origin(kind) is dict else names[kind]
-    return Parameter(parameter.name, name, arg, choices, parameter.default is inspect.Parameter.empty)
+    required = parameter.default is inspect.Parameter.empty
+    return Parameter(parameter.name, name, arg, choices, required, None if required else parameter.default)
 
 
 def is_text(value: str) -> bool:

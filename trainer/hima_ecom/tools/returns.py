@@ -45,7 +45,8 @@ def return_items(
     item_ids: Annotated[list[str], Arg("ids of the items, such as O00001-1", max_items=10)],
     condition: Annotated[Literal["unopened", "opened", "defective"], Arg("what the customer says of the items")],
     reason: Annotated[
-        Literal["no_longer_needed", "wrong_item", "not_as_described", "defective", "other"], Arg("why")
+        Literal["no_longer_needed", "wrong_item", "not_as_described", "defective", "other"],
+        Arg("why, where the customer says so"),
     ] = "other",
 ) -> dict[str, Any]:
     """Return items of a delivered order, all in the same condition; refunded to the order's payment method. All or none."""
@@ -71,7 +72,7 @@ def return_items(
             order_id=order_id,
             item_id=item_id,
             condition=condition,
-            reason=reason,
+            reason="defective" if condition == "defective" else reason,  # what need not be said twice
             refund_cents=cents,
             payment_method_id=method["payment_method_id"],
             requested_on=store.today,

@@ -1,0 +1,36 @@
+"""`hima`: the command line. Each command is a room's own; this puts them together."""
+
+import argparse
+import sqlite3
+import sys
+
+from trainer.evaluate import command as evaluate
+from trainer.hima_ecom.dataset import command as data
+from trainer.memory import command as memory
+
+# What a user can cause: one line, exit code 2. Anything else is a defect and shows its traceback.
+EXPECTED = (ValueError, OSError, ImportError, sqlite3.DatabaseError)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="hima", description="HiMA-R1: hierarchical multi-agent training and its benchmark")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for room in (data, evaluate, memory):
+        room.add_parser(commands)
+    args = parser.parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except BrokenPipeError:  # `hima ... | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except EXPECTED as error:
+        print(f"hima: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

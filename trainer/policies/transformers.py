@@ -1,0 +1,108 @@
+"""A causal language model from transformers, with an adapter for each agent where there are some."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from trainer.dialogue import TokenContext
+from trainer.types import Request
+
+STOP = "\nObservation:"  # what comes after a call is not the model's to write
+
+
+class TransformersPolicy:
+    """Generates each node in batches, left-padded, agents with an adapter of their own one after another.
+
+    Args:
+        model: a name on the hub or a folder.
+        adapters: {agent: folder of a PEFT adapter}; an agent without one gets the bare model.
+        temperature: 0 is greedy.
+        batch_size: nodes generated at a time.
+        max_new_tokens: of one node; a node that is cut off there is judged as it stands.
+
+    Raises: ValueError for settings out of range; OSError where transformers finds no such model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        adapters: Mapping[str, str] | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 16,
+    ) -> None:
+        if temperature < 0:
+            raise ValueError(f"temperature: expected at least 0, got {temperature}")
+        if max_new_tokens < 1 or batch_size < 1:
+            raise ValueError(f"max_new_tokens, batch_size: expected at least 1, got {max_new_tokens}, {batch_size}")
+        self.tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(device).eval()
+        self._adapters = dict(adapters or {})
+        if self._adapters:
+            from peft import PeftModel
+
+            names = list(self._adapters)
+            self.model = PeftModel.from_pretrained(self.model, self._adapters[names[0]], adapter_name=names[0])
+            for name in names[1:]:
+                self.model.load_adapter(self._adapters[name], adapter_name=name)
+        self._options = {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": temperature > 0,
+            "pad_token_id": self.tokenizer.pad_token_id,
+        }
+        if temperature > 0:
+            self._options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+            torch.manual_seed(seed)
+        self._batch_size = batch_size
+        self.written: list[int] = []
+
+    def act(self, requests: Sequence[Request]) -> list[str]:
+        """What the model writes for each request."""
+        texts, self.written = [""] * len(requests), [0] * len(requests)
+        for agent in dict.fromkeys(request.agent for request in requests):
+            # Of similar length together, so that little is padding.
+            own = [(i, self._prompt(request)) for i, request in enumerate(requests) if request.agent == agent]
+            own.sort(key=lambda item: len(item[1]))
+            for at in range(0, len(own), self._batch_size):
+                batch = own[at : at + self._batch_size]
+                for (i, _), token_ids in zip(batch, self._generate(agent, [prompt for _, prompt in batch]), strict=True):
+                    self.written[i] = len(token_ids)
+                    texts[i] = self.tokenizer.decode(token_ids, skip_special_tokens=True).partition(STOP)[0]
+        return texts
+
+    def _prompt(self, request: Request) -> list[int]:
+        context = TokenContext(self.tokenizer)
+        for at, message in enumerate(request.messages):
+            if message.role == "assistant":
+                context.sync(request.messages[:at])
+                context.append(context.reply_ids(message.content))
+        context.sync(request.messages)
+        return context.token_ids
+
+    @torch.no_grad()
+    def _generate(self, agent: str, prompts: Sequence[list[int]]) -> list[list[int]]:
+        padded = self.tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(self.model.device)
+        length = padded["input_ids"].shape[1]
+        arguments = dict(padded) | self._options | {"stop_strings": [STOP], "tokenizer": self.tokenizer}
+        if not self._adapters:
+            out = self.model.generate(**arguments)
+        elif agent in self._adapters:
+            self.model.set_adapter(agent)
+            out = self.model.generate(**arguments)
+        else:
+            with self.model.disable_adapter():
+                out = self.model.generate(**arguments)
+        ends = {self.tokenizer.pad_token_id, self.tokenizer.eos_token_id}
+        return [_until(row, ends) for row in out[:, length:].tolist()]
+
+
+def _until(token_ids: list[int], ends: set[int | None]) -> list[int]:
+    return token_ids[: next((i for i, token in enumerate(token_ids) if token in ends), len(token_ids))]
