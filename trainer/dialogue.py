@@ -46,6 +46,7 @@ class _Template:
                 "trainer.dialogue.CHATML for a model that has not seen any"
             )
         self.tokenizer, self.kwargs = tokenizer, kwargs
+        self.head = lru_cache(maxsize=64)(self._head)
         self.special = frozenset(tokenizer.all_special_ids)
         self.system = True
         try:
@@ -73,6 +74,25 @@ class _Template:
     def encode(self, text: str) -> list[int]:
         """Its tokens, none added; the template writes what special ones there are."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of the rendered messages; what a system text always begins with is tokenised once."""
+        text = self.render(messages)
+        head, token_ids = self.head(messages[0].content) if messages[0].role == "system" else ("", ())
+        if head and text.startswith(head):
+            return [*token_ids, *self.encode(text[len(head) :])]
+        return self.encode(text)
+
+    def _head(self, system: str) -> tuple[str, tuple[int, ...]]:
+        """What every prompt with this system text begins with, up to a special token, and its tokens. ("", ()) where there is
+        no special token, or where tokens of the parts are not those of the whole."""
+        one, two = texts = [self.render((Message("system", system), Message("user", user))) for user in ("one", "Task: two")]
+        common = next(one[:i] for i in range(len(one), -1, -1) if two.startswith(one[:i]))
+        head = common[: max([0, *(common.rfind(token) for token in self.tokenizer.all_special_tokens)])]
+        token_ids = self.encode(head)
+        if all(token_ids + self.encode(text[len(head) :]) == self.encode(text) for text in texts):
+            return head, tuple(token_ids)
+        return "", ()
 
     def after_turn(self, messages: Sequence[Message]) -> list[int]:
         """The tokens from the end of an assistant's turn, over `messages`, to where its next turn begins."""
@@ -128,7 +148,7 @@ class TokenContext:
         if not seen:
             if not new or new[-1].role != "user":
                 raise ValueError(f"messages: expected the last one from a user, got roles {[m.role for m in new]}")
-            delta = self._template.encode(self._template.render(new))
+            delta = self._template.prompt(new)
         elif self._awaits_turn:
             if fresh:
                 raise ValueError(f"messages: expected no more before the next turn's tokens are appended, got {fresh[0]!r}")

@@ -168,6 +168,12 @@ class Episode:
         if self._reason is None and len(self._parsed) >= self.limits.nodes:
             self._give_up("turn limit")
 
+    def give_up(self, reason: Reason) -> None:
+        """Ends the episode without an answer: its player cannot go on. Raises: RuntimeError if it has ended."""
+        if self._reason is not None:
+            raise RuntimeError("episode: expected one that goes on, got one that has ended")
+        self._give_up(reason)
+
     def snapshot(self) -> Snapshot:
         """The state. It may be restored any number of times, also into another episode of the same task."""
         return Snapshot(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
-Reason = Literal["answered", "malformed", "turn limit", "call limit"]
+Reason = Literal["answered", "malformed", "turn limit", "call limit", "context limit"]
 
 
 class Message(NamedTuple):
@@ -52,3 +52,17 @@ class Outcome:
     def actions(self) -> int:
         """All calls: of tools and of sub-agents."""
         return len(self.calls) + self.delegations
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What an engine generated: `Sample((812, 7, 2), (-0.1, -0.7, -0.0), "stop", 3)`.
+
+    token_ids: with the stop token, where one ended it. rollout_logprobs: of each token, as it was sampled. policy_version: of
+    the weights that sampled it.
+    """
+
+    token_ids: tuple[int, ...]
+    rollout_logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+    policy_version: int

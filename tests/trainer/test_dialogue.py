@@ -276,3 +276,22 @@ def test_exports(make: Make) -> None:
     assert verl_rows([bare], [0.0])[0]["response_logprobs"] is None
     with pytest.raises(ValueError, match="rewards: expected one for each of 1 contexts, got 0"):
         verl_rows([bare], [])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_static_system_texts_are_tokenised_once(make: Make, name: str) -> None:
+    """The tokens are those of the whole text, whatever the user says; the system text's letters go to the tokenizer once."""
+    tokenizer = make(TEMPLATES[name])
+    system = "You are qa. " * 50
+    lengths = []
+    for user in ("one", "Task: x", "Task: x\n\ny", "<|im_start|>", ""):
+        messages = (Message("system", system), Message("user", user))
+        context = TokenContext(tokenizer)
+        with pytest.MonkeyPatch.context() as patch:
+            encode = type(context._template).encode
+            patch.setattr(
+                type(context._template), "encode", lambda self, text, e=encode: lengths.append(len(text)) or e(self, text)
+            )
+            context.sync(messages)
+        assert context.token_ids == context._template.encode(context._template.render(messages))
+    assert (max(lengths[-4:]) < len(system)) == (name in ("chatml", "thinking"))

@@ -1,0 +1,185 @@
+"""Episodes in lockstep: all that go on ask the engine together, one batch a round, on token contexts.
+
+players = play(engine, policies, [Episode(...), ...], params, seed=7)
+players[0].episode.outcome, players[0].contexts["efc"].token_ids
+"""
+
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from trainer.dialogue import TokenContext
+from trainer.episode import Episode
+from trainer.types import Sample
+
+if TYPE_CHECKING:
+    from trainer.engine.base import Engine, SamplingParams
+
+
+class Policies(Protocol):
+    """Who speaks for an agent; `trainer.models.Policies` is one."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of all policies."""
+
+    @property
+    def policy_of(self) -> Mapping[str, str]:
+        """{agent: policy}."""
+
+
+@dataclass(eq=False, slots=True)
+class Player:
+    """An episode in play.
+
+    key: what its seeds are made from. contexts: {agent: its context}; a context that stands here is not changed while its
+    agent waits, so that whoever keeps the dictionary keeps the state. written: {agent: its texts}. samples: how often the
+    engine was asked for it. error: what the environment raised; the episode is over then, without an outcome.
+    """
+
+    episode: Episode
+    key: tuple[int, ...]
+    contexts: dict[str, TokenContext] = field(default_factory=dict)
+    written: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    samples: int = 0
+    error: str | None = None
+    agent: str = ""  # who is asked next
+
+
+class Turn(NamedTuple):
+    """What the engine sampled, and its text."""
+
+    sample: Sample
+    text: str
+
+
+@dataclass
+class Traffic:
+    """What passed between players and engine. truncated: samples that were cut at max_new_tokens."""
+
+    samples: int = 0
+    prompt_tokens: int = 0
+    sampled_tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+
+
+class Table:
+    """Where players sit: `ask` who goes on, `sample` for all of them at once, `tell` each what it wrote.
+
+    Args:
+        seed: with a player's key and the number of its sample it makes that sample's seed.
+        max_prompt_tokens: an episode whose next prompt is longer ends with reason "context limit"; None: no limit.
+        template_kwargs: for the chat template, see `TokenContext`.
+    """
+
+    def __init__(
+        self,
+        engine: "Engine",
+        policies: Policies,
+        params: "SamplingParams",
+        *,
+        seed: int = 0,
+        max_prompt_tokens: int | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if max_prompt_tokens is not None and max_prompt_tokens < 1:
+            raise ValueError(f"max_prompt_tokens: expected at least 1 or None, got {max_prompt_tokens}")
+        self.engine, self.policies, self.params, self.seed = engine, policies, params, seed
+        self.max_prompt_tokens, self.template_kwargs = max_prompt_tokens, template_kwargs
+        self.traffic = Traffic()
+        self._versions: dict[str, int] = {}
+
+    def policy(self, agent: str) -> str:
+        """Raises: ValueError for an agent without one."""
+        try:
+            return self.policies.policy_of[agent]
+        except KeyError:
+            raise ValueError(f"policies: expected one for agent {agent!r}, got {', '.join(self.policies.policy_of)}") from None
+
+    def ask(self, player: Player) -> bool:
+        """Whether the player goes on; its agent's context then ends where the next turn begins."""
+        request = None if player.error is not None else player.episode.request
+        if request is None:
+            return False
+        known = player.contexts.get(request.agent)
+        context = TokenContext(self.policies.tokenizer, template_kwargs=self.template_kwargs) if known is None else known.fork()
+        context.sync(request.messages)
+        if self.max_prompt_tokens is not None and len(context.token_ids) > self.max_prompt_tokens:
+            try:
+                player.episode.give_up("context limit")
+            except Exception as error:
+                player.error = describe(error)
+            return False
+        player.agent, player.contexts = request.agent, {**player.contexts, request.agent: context}
+        return True
+
+    def sample(self, players: Sequence[Player]) -> list[Turn]:
+        """The next turn of each player that goes on.
+
+        Raises: RuntimeError if a policy's weights changed since the first sample: siblings would be compared that are not of
+        one policy.
+        """
+        prompts = [player.contexts[player.agent].token_ids for player in players]
+        policies = [self.policy(player.agent) for player in players]
+        seeds = [seed_of(self.seed, *player.key, player.samples) for player in players]
+        start = time.perf_counter()
+        samples = [sample for (sample,) in self.engine.generate(prompts, 1, self.params, policies, seeds)]
+        self.traffic.seconds += time.perf_counter() - start
+        for policy, sample in zip(policies, samples, strict=True):
+            if (version := self._versions.setdefault(policy, sample.policy_version)) != sample.policy_version:
+                raise RuntimeError(f"policy {policy!r}: expected weights of version {version}, got {sample.policy_version}")
+        self.traffic.samples += len(samples)
+        self.traffic.prompt_tokens += sum(map(len, prompts))
+        self.traffic.sampled_tokens += sum(len(sample.token_ids) for sample in samples)
+        self.traffic.truncated += sum(sample.finish_reason == "length" for sample in samples)
+        decode = self.policies.tokenizer.decode
+        return [Turn(sample, decode(list(sample.token_ids), skip_special_tokens=True)) for sample in samples]
+
+    def tell(self, player: Player, turn: Turn) -> None:
+        """Plays a turn. What the environment raises ends this player's episode, and no other's."""
+        player.contexts[player.agent].append(turn.sample.token_ids, turn.sample.rollout_logprobs)
+        player.written = {**player.written, player.agent: (*player.written.get(player.agent, ()), turn.text)}
+        player.samples += 1
+        try:
+            player.episode.act(turn.text)
+        except Exception as error:
+            player.error = describe(error)
+
+
+def play(
+    engine: "Engine",
+    policies: Policies,
+    episodes: Sequence[Episode],
+    params: "SamplingParams",
+    *,
+    seed: int = 0,
+    max_prompt_tokens: int | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> list[Player]:
+    """Plays all episodes to their ends, in lockstep; returns their players in the same order. Args: see Table.
+
+    The n-th sample of episode i has a seed of its own, made from (seed, i, n). An environment that raises costs its own episode
+    only: `Player.error` says why.
+    """
+    table = Table(engine, policies, params, seed=seed, max_prompt_tokens=max_prompt_tokens, template_kwargs=template_kwargs)
+    players = [Player(episode, (number,)) for number, episode in enumerate(episodes)]
+    live = players
+    while live := [player for player in live if table.ask(player)]:
+        for player, turn in zip(live, table.sample(live), strict=True):
+            table.tell(player, turn)
+    return players
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed in [0, 2^63) from whole numbers in [-2^63, 2^63): equal for equal ones, else independent."""
+    digest = blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def describe(error: Exception) -> str:
+    """An exception in a line."""
+    return f"{type(error).__name__}: {error}"

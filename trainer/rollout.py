@@ -1,0 +1,239 @@
+"""Sampling for VR-GRPO: one initial trajectory a query, then G actions at each of its nodes, each completed once.
+
+    groups, stats = sample_groups(engine, policies, lambda: HimaEcomEnv(world), hima_ecom_agents(), tasks, config, seed=7,
+                                  params=SamplingParams(stop_token_ids=(2,)))
+
+The initial trajectories of all queries are played first, in lockstep. Then all nodes' other G - 1 siblings start together from
+the states that were kept, and each goes on to the end of its episode under the same policies: 1 + T (G - 1) trajectories a
+query of T nodes. Memory is retrieved at an agent's first task and kept in the state, so that siblings read the same prompt.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.agents import Agent
+from trainer.env import Environment
+from trainer.episode import Episode, Limits
+from trainer.memory import Memory
+from trainer.play import Player, Policies, Table, Traffic, describe
+from trainer.recall import Asking, Recall
+from trainer.rewards import Reward, RewardWeights, efficiency_cost, format_reward
+from trainer.vrgrpo import NodeGroup, Sibling, VRGRPOConfig
+from trainer.walks import Draft, Leaf, Node, Sampler
+
+if TYPE_CHECKING:
+    from trainer.engine.base import Engine, SamplingParams
+
+Score = Callable[[Any, Episode], float]
+_LIMITS = Limits()
+
+
+def environment_score(task: Any, episode: Episode) -> float:
+    """R_A is what the environment gave. Raises: ValueError if it gave nothing."""
+    if episode.reward is None:
+        raise ValueError("score: expected an environment that gives a reward, got none; pass a scorer of the task's own")
+    return episode.reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutStats:
+    """What sampling a batch took and found. `accuracy`, `reward` and `calls` are means over whole trajectories that the current
+    policies sampled from the query on (the initial ones; all leaves of trees), with R_F = 1 if all their actions are in the
+    grammar; NaN where none could be scored."""
+
+    queries: int
+    trajectories: int  # 1 + T (G - 1) a query
+    groups: int
+    samples: int  # of the engine
+    prompt_tokens: int  # before any cache
+    sampled_tokens: int
+    truncated: int  # samples cut at max_new_tokens
+    malformed: float  # share of the sampled actions that are outside the grammar
+    failed: int  # trajectories without a score
+    errors: tuple[str, ...]  # the first different ones of these
+    accuracy: float
+    reward: float
+    calls: float
+    seconds: float
+    engine_seconds: float
+
+
+def sample_groups(
+    engine: "Engine",
+    policies: Policies,
+    make_env: Callable[[], Environment],
+    agents: Mapping[str, Agent],
+    tasks: Sequence[Any],
+    config: VRGRPOConfig,
+    seed: int,
+    *,
+    params: "SamplingParams",
+    memory: Memory | None = None,
+    limits: Limits = _LIMITS,
+    score: Score = environment_score,
+    entry: str = "master",
+    style: Literal["compact", "json"] = "compact",
+    max_prompt_tokens: int | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[list[NodeGroup], RolloutStats]:
+    """Plays `tasks` and returns the nodes with their siblings, by task and node, and what it took.
+
+    R = R_A + R_F - R_E (`trainer.rewards`): R_A of the episode that an action was completed to, by `score`; 0 if it ended
+    malformed. The same seed, weights and tasks give the same groups: each (task, node, sibling, step) has a seed of its own.
+
+    Args:
+        make_env: an environment for each trajectory.
+        tasks: for `env.reset`. `id` and `minimal_calls` are taken from an attribute or a key; by default the number in `tasks`,
+            and 0.
+        seed: another one for every batch.
+        params: for the engine.
+        memory: what the agents retrieve from; not changed.
+        score: (task, episode that has ended) -> R_A. What it, or the environment, raises costs that trajectory only: the reward
+            is NaN and `Sibling.error` says why; so does NaN, and a number outside [0, 1] while R_E is in use.
+        limits, entry, style: of the episodes, see `Episode`. R_E's max calls is limits.nodes.
+        max_prompt_tokens, template_kwargs: see `trainer.play.Table`.
+
+    Raises: ValueError for an agent without a policy, or `trained_agents` that aren't agents; RuntimeError if not one trajectory
+    could be scored, or if the weights changed while siblings were sampled; what the engine raises.
+    """
+    begin = time.perf_counter()
+    unknown = sorted(set(config.trained_agents or ()) - set(agents))
+    if unknown:
+        raise ValueError(f"config.trained_agents: expected agents among {', '.join(agents)}, got {', '.join(unknown)}")
+    table = Table(engine, policies, params, seed=seed, max_prompt_tokens=max_prompt_tokens, template_kwargs=template_kwargs)
+    recall = Recall(memory)
+    weights = RewardWeights(format=config.format, efficiency=config.efficiency, max_calls=limits.nodes)
+
+    def episode(number: int, asking: Asking) -> Episode:
+        return Episode(
+            make_env(), agents, task=tasks[number], episode_id=_task_id(tasks, number), seed=seed, limits=limits,
+            retrieve=asking, entry=entry, style=style,
+        )  # fmt: skip
+
+    sampler = Sampler(table, recall, tasks, config, episode)
+    (sampler.trees if config.sampling == "tree" else sampler.trajectories)()
+    ends: list[Leaf] = []
+    for walker in sampler.walkers:
+        leaf = _leaf(walker.player, tasks[walker.task], score, bounded=config.efficiency > 0)
+        ends.append(leaf)
+        for draft in walker.drafts:
+            draft.leaves.append(leaf)
+    if ends and all(math.isnan(leaf.accuracy) for leaf in ends):
+        raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
+    groups = [_group(node, tasks, table, recall, weights) for node in sampler.nodes]
+    whole = [
+        (leaf, _terms(leaf.parsed, leaf, _minimal_calls(tasks[walker.task]), weights).total)
+        for walker, leaf in zip(sampler.walkers, ends, strict=True)
+        if (walker.node is None or config.sampling == "tree") and not math.isnan(leaf.accuracy)
+    ]
+    return groups, _stats(groups, whole, ends, len(tasks), table.traffic, time.perf_counter() - begin)
+
+
+def _leaf(player: Player, task: Any, score: Score, *, bounded: bool) -> Leaf:
+    outcome = player.episode.outcome
+    accuracy, error = 0.0, player.error
+    if error is None and outcome is not None and outcome.reason != "malformed":
+        try:
+            accuracy = float(score(task, player.episode))
+            if math.isnan(accuracy):
+                error = "score: expected a number, got NaN"
+            elif math.isinf(accuracy) or (bounded and not 0.0 <= accuracy <= 1.0):
+                error = f"score: expected {'0 to 1' if bounded else 'a finite number'}, got {accuracy}"
+        except Exception as failure:
+            error = describe(failure)
+    accuracy = math.nan if error is not None else accuracy
+    if outcome is None:
+        return Leaf(accuracy, 0, None, error, False, player.written)
+    return Leaf(accuracy, outcome.actions, outcome.reason, error, all(outcome.parsed), player.written)
+
+
+def _terms(parsed: bool, leaf: Leaf, minimal_calls: int, weights: RewardWeights) -> Reward:
+    cost = efficiency_cost(leaf.accuracy, leaf.calls, minimal_calls, weights) if weights.efficiency else 0.0
+    return Reward(leaf.accuracy, weights.format * parsed, cost)
+
+
+def _sibling(draft: Draft, agent: str, minimal_calls: int, weights: RewardWeights) -> Sibling:
+    """The mean over the leaves that could be scored; what else is told is of the best of them."""
+    parsed = format_reward(draft.text) == 1.0
+    scored = [leaf for leaf in draft.leaves if not math.isnan(leaf.accuracy)] or draft.leaves[:1]
+    terms = [_terms(parsed, leaf, minimal_calls, weights) for leaf in scored]
+    best = scored[max(range(len(scored)), key=lambda i: terms[i].total)]
+    return Sibling(
+        token_ids=draft.sample.token_ids,
+        rollout_logprobs=draft.sample.rollout_logprobs,
+        finish_reason=draft.sample.finish_reason,
+        text=draft.text,
+        terms=Reward(fmean(t.accuracy for t in terms), terms[0].format, fmean(t.cost for t in terms)),
+        parsed=parsed,
+        calls=best.calls,
+        reason=best.reason,
+        error=best.error,
+        texts=best.written[agent],
+    )
+
+
+def _group(node: Node, tasks: Sequence[Any], table: Table, recall: Recall, weights: RewardWeights) -> NodeGroup:
+    minimal_calls = _minimal_calls(tasks[node.task])
+    query = node.queries[node.agent]
+    return NodeGroup(
+        task=node.task,
+        task_id=_task_id(tasks, node.task),
+        agent=node.agent,
+        policy=table.policy(node.agent),
+        policy_version=node.drafts[0].sample.policy_version,
+        node=node.node,
+        prompt_ids=tuple(node.contexts[node.agent].token_ids),
+        siblings=tuple(_sibling(draft, node.agent, minimal_calls, weights) for draft in node.drafts),
+        query=query,
+        used=recall.used(node.agent, query),
+        written=len(node.written.get(node.agent, ())),
+    )
+
+
+def _stats(
+    groups: Sequence[NodeGroup],
+    whole: Sequence[tuple[Leaf, float]],
+    ends: Sequence[Leaf],
+    queries: int,
+    traffic: Traffic,
+    seconds: float,
+) -> RolloutStats:
+    failed = [leaf.error for leaf in ends if leaf.error is not None]
+    actions = [sibling for group in groups for sibling in group.siblings]
+    return RolloutStats(
+        queries=queries,
+        trajectories=len(ends),
+        groups=len(groups),
+        samples=traffic.samples,
+        prompt_tokens=traffic.prompt_tokens,
+        sampled_tokens=traffic.sampled_tokens,
+        truncated=traffic.truncated,
+        malformed=_mean([float(not sibling.parsed) for sibling in actions]),
+        failed=len(failed),
+        errors=tuple(dict.fromkeys(failed))[:5],
+        accuracy=_mean([leaf.accuracy for leaf, _ in whole]),
+        reward=_mean([reward for _, reward in whole]),
+        calls=_mean([float(leaf.calls) for leaf, _ in whole]),
+        seconds=seconds,
+        engine_seconds=traffic.seconds,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else math.nan
+
+
+def _of(task: Any, name: str, default: Any) -> Any:
+    return task.get(name, default) if isinstance(task, Mapping) else getattr(task, name, default)
+
+
+def _task_id(tasks: Sequence[Any], number: int) -> str:
+    return str(_of(tasks[number], "id", number))
+
+
+def _minimal_calls(task: Any) -> int:
+    return int(_of(task, "minimal_calls", 0))

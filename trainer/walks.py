@@ -1,0 +1,162 @@
+"""The order of sampling: who starts where, which states are kept, and which actions an episode's end is the end of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.dialogue import TokenContext
+from trainer.episode import Episode, Snapshot
+from trainer.play import Player, Table, Turn
+from trainer.react import Action, parse
+from trainer.recall import Asking, Recall
+from trainer.types import Reason, Sample
+from trainer.vrgrpo import VRGRPOConfig
+
+
+@dataclass(slots=True)
+class Leaf:
+    """The end of a trajectory."""
+
+    accuracy: float  # NaN: not scored
+    calls: int
+    reason: Reason | None
+    error: str | None
+    parsed: bool  # all actions are in the grammar
+    written: dict[str, tuple[str, ...]]
+
+
+@dataclass(eq=False, slots=True)
+class Draft:
+    """A sampled action, and the trajectories that it was completed to."""
+
+    sample: Sample
+    text: str
+    leaves: list[Leaf] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A state that actions are sampled from, and what any number of players need to go on from it."""
+
+    task: int
+    agent: str
+    node: int
+    state: Snapshot
+    contexts: dict[str, TokenContext]
+    written: dict[str, tuple[str, ...]]
+    queries: dict[str, str]
+    drafts: list[Draft] = field(default_factory=list)
+
+    def add(self, turn: Turn) -> Draft:
+        """An action at the node."""
+        self.drafts.append(Draft(*turn))
+        return self.drafts[-1]
+
+
+@dataclass(eq=False, slots=True)
+class Walker:
+    """A player, the query it is about, and the actions that its end is the end of."""
+
+    player: Player
+    task: int
+    asking: Asking
+    drafts: tuple[Draft, ...] = ()
+    node: Node | None = None  # where it starts as a sibling
+
+
+class Sampler:
+    """One call of `sample_groups`."""
+
+    def __init__(
+        self, table: Table, recall: Recall, tasks: Sequence[Any], config: VRGRPOConfig, episode: Callable[..., Episode]
+    ) -> None:
+        self.table, self.recall, self.tasks, self.config, self.episode = table, recall, tasks, config, episode
+        self.nodes: list[Node] = []
+        self.walkers: list[Walker] = []
+
+    def start(self, task: int, key: tuple[int, ...]) -> Walker:
+        """A player at the beginning of a query's episode."""
+        asking = Asking(self.recall)
+        walker = Walker(Player(self.episode(task, asking), key), task, asking)
+        self.walkers.append(walker)
+        return walker
+
+    def branch(self, node: Node, key: tuple[int, ...], drafts: tuple[Draft, ...] = ()) -> Walker:
+        """Another player at a node, before its action."""
+        walker = self.start(node.task, key)
+        walker.player.episode.restore(node.state)
+        walker.player.contexts, walker.player.written = node.contexts, node.written
+        walker.asking.queries = node.queries.copy()
+        walker.drafts, walker.node = drafts, node
+        return walker
+
+    def keep(self, walker: Walker) -> Node | None:
+        """The state of a walker that is about to act; None for an agent that isn't trained."""
+        player, agents = walker.player, self.config.trained_agents
+        if agents is not None and player.agent not in agents:
+            return None
+        request = player.episode.request
+        assert request is not None
+        contexts = player.contexts | {player.agent: player.contexts[player.agent].fork()}
+        state, queries = player.episode.snapshot(), walker.asking.queries.copy()
+        node = Node(walker.task, player.agent, request.node, state, contexts, player.written, queries)
+        self.nodes.append(node)
+        return node
+
+    def live(self, walkers: Sequence[Walker]) -> list[Walker]:
+        """Those that go on."""
+        return [walker for walker in walkers if self.table.ask(walker.player)]
+
+    def sample(self, walkers: Sequence[Walker]) -> list[Turn]:
+        """A turn for each; what the agents that they call will ask their memories is looked up in one go."""
+        turns = self.table.sample([walker.player for walker in walkers])
+        self.recall.look_up(
+            (action.name, task)
+            for walker, turn in zip(walkers, turns, strict=True)
+            if isinstance(action := parse(turn.text), Action) and action.name in walker.player.episode.agents
+            if isinstance(task := action.arguments.get("task"), str) and task.strip()
+        )
+        return turns
+
+    def trajectories(self) -> None:
+        """One initial trajectory a query, then the siblings of all nodes."""
+        live = [self.start(number, (number, 0, 0)) for number in range(len(self.tasks))]
+        while live := self.live(live):
+            for walker, turn in zip(live, self.sample(live), strict=True):
+                if (node := self.keep(walker)) is not None:
+                    walker.drafts += (node.add(turn),)
+                self.table.tell(walker.player, turn)
+        if not self.config.continuation:
+            self.nodes = list({node.task: node for node in self.nodes}.values())
+        self.nodes.sort(key=lambda node: (node.task, node.node))
+        others = range(1, self.config.group_size)
+        live = [self.branch(node, (node.task, node.node, sibling)) for node in self.nodes for sibling in others]
+        while live := self.live(live):
+            for walker, turn in zip(live, self.sample(live), strict=True):
+                if not walker.drafts:
+                    assert walker.node is not None
+                    walker.drafts = (walker.node.add(turn),)
+                self.table.tell(walker.player, turn)
+            if not self.config.continuation:
+                break
+
+    def trees(self) -> None:
+        """Every node splits, those of all queries' branches in lockstep, until a query has its number of leaves."""
+        live = [self.start(number, (number, 0, 0)) for number in range(len(self.tasks))]
+        leaves = [1] * len(self.tasks)
+        while live := self.live(live):
+            crowd: list[tuple[Walker, Node | None]] = []
+            for walker in live:
+                size = min(self.config.branching, self.config.leaves - leaves[walker.task] + 1)
+                node = self.keep(walker) if size > 1 else None
+                crowd.append((walker, node))
+                if node is not None:
+                    keys = [(*walker.player.key, node.node, sibling) for sibling in range(1, size)]
+                    crowd += [(self.branch(node, key, walker.drafts), node) for key in keys]
+                    leaves[walker.task] += size - 1
+            live = self.live([walker for walker, _ in crowd])
+            for (walker, node), turn in zip(crowd, self.sample(live), strict=True):
+                if node is not None:
+                    walker.drafts += (node.add(turn),)
+                self.table.tell(walker.player, turn)
+        self.nodes.sort(key=lambda node: (node.task, node.node))
