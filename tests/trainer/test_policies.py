@@ -101,8 +101,10 @@ def test_sampling_is_of_the_temperature_and_of_the_seed(folder: Path) -> None:
 
 
 def test_settings_out_of_range_are_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match="temperature: expected at least 0, got -1"):
+    with pytest.raises(ValueError, match="temperature: expected at least 0 and finite, got -1"):
         TransformersPolicy(str(folder), temperature=-1)
+    with pytest.raises(ValueError, match="temperature: expected at least 0 and finite, got nan"):
+        TransformersPolicy(str(folder), temperature=float("nan"))
     with pytest.raises(ValueError, match="expected at least 1, got 0, 16"):
         TransformersPolicy(str(folder), max_new_tokens=0)
     with pytest.raises(ValueError, match="dtype: expected the name of a torch type, such as bfloat16, got 'tensor'"):

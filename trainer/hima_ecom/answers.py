@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 
-from trainer.hima_ecom.quantities import in_unit, quantities
+from trainer.hima_ecom.quantities import MONTH, in_unit, quantities
 
 # A word of letters and digits with inner . - ' (P0001, 2026-06-15, 3.5) or, between digits, : and , (14:30), or one Chinese
 # character.
 _TOKEN = re.compile(r"[㐀-鿿]|[^\W_㐀-鿿]+(?:(?:[.'\-]|(?<=\d)[,:](?=\d))[^\W_㐀-鿿]+)*")
+_DAY_AFTER = re.compile(rf"\b({MONTH})\s+0?(\d{{1,2}})(?:st|nd|rd|th)?\b", re.IGNORECASE)
+_DAY_BEFORE = re.compile(rf"\b0?(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?({MONTH})", re.IGNORECASE)
+_SLASHES = re.compile(r"\b(\d{4})/(\d{2})/(\d{2})\b")
 MAX_WORDS = 120  # of an answer; a longer one is not an answer but a dump
 MAX_OTHER_NUMBERS = 2  # distinct numbers beside the right one that an answer may name; more is guessing
 
@@ -29,8 +32,11 @@ _REFUSALS = (
 
 
 def tokens(text: str) -> list[str]:
-    """The words of a text: NFKC, lower case, without punctuation; Chinese by characters."""
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
+    """The words of a text: NFKC, lower case, without punctuation; Chinese by characters. "01 May", "May 1st" and "the 1st of
+    May" have the words of "1 May" and "May 1"; 2026/05/01 is 2026-05-01."""
+    text = unicodedata.normalize("NFKC", text)
+    text = _DAY_BEFORE.sub(r"\1 \2", _DAY_AFTER.sub(r"\1 \2", _SLASHES.sub(r"\1-\2-\3", text)))
+    return _TOKEN.findall(text.lower())
 
 
 def contains(text: str, value: str) -> bool:

@@ -152,7 +152,7 @@ def expected_hash(world: World, customer_id: str | None, calls: str) -> str:
 
 def problems(spec: Any, where: str = "checker") -> list[str]:
     """What is wrong with a specification, each as a sentence; empty if nothing is."""
-    if not isinstance(spec, dict) or spec.get("kind") not in KINDS:
+    if not isinstance(spec, dict) or not isinstance(spec.get("kind"), str) or spec["kind"] not in KINDS:
         got = spec.get("kind") if isinstance(spec, dict) else spec
         return [f"{where}: expected an object whose kind is one of {', '.join(KINDS)}, got {got!r}"]
     missing = [name for name in KINDS[spec["kind"]] if name not in spec]
@@ -168,17 +168,29 @@ def problems(spec: Any, where: str = "checker") -> list[str]:
         for name in ("value", "tolerance"):
             try:
                 Fraction(spec.get(name, "0"))
-            except (ValueError, TypeError, ZeroDivisionError):
+            except (ValueError, TypeError, ArithmeticError):
                 found.append(f"{where}.{name}: expected a number as text, got {spec[name]!r}")
+        if not isinstance(spec.get("unit"), str | None):
+            found.append(f"{where}.unit: expected a text or null, got {spec['unit']!r}")
     elif spec["kind"] in ("state", "calls"):
         wanted = ("name", "arguments") if spec["kind"] == "state" else ("agent", "name", "arguments")
         calls = spec["calls"]
         if not isinstance(calls, list) or not all(isinstance(c, dict) and all(key in c for key in wanted) for c in calls):
             found.append(f"{where}.calls: expected a list of objects with {', '.join(wanted)}")
+        elif not all(isinstance(c[key], dict if key == "arguments" else str) for c in calls for key in wanted):
+            found.append(f"{where}.calls: expected texts as names and objects as arguments")
         elif spec["kind"] == "calls" and not calls:
             found.append(f"{where}.calls: expected at least one call")
-    elif spec["kind"] == "text" and not isinstance(spec["value"], str):
-        found.append(f"{where}.value: expected a text, got {spec['value']!r}")
-    elif spec["kind"] == "refusal" and not (isinstance(spec["reasons"], list) and spec["reasons"]):
+    elif spec["kind"] == "text":
+        if not isinstance(spec["value"], str):
+            found.append(f"{where}.value: expected a text, got {spec['value']!r}")
+        for name in ("accept", "reject"):
+            if not _texts(spec.get(name, [])):
+                found.append(f"{where}.{name}: expected a list of texts, got {spec[name]!r}")
+    elif spec["kind"] == "refusal" and not (_texts(spec["reasons"]) and spec["reasons"]):
         found.append(f"{where}.reasons: expected a list of at least one text, got {spec['reasons']!r}")
     return found
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

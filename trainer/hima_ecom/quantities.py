@@ -11,14 +11,14 @@ _LETTER = r"[^\W\d_㐀-鿿]"  # of an alphabet; a Chinese character beside a num
 _NUMBER = re.compile(
     rf"(?<!{_LETTER})(?<![\d_.])(?<!\d[-:,])[-+]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?!\d|[.,:\-]\d|[A-Za-z]\d)"
 )
-_MONTH = (
+MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\b\.?"
 )
 _DAY = r"\b\d{1,2}(?:st|nd|rd|th)?\b"
 # Dates and times that are not written with hyphens and colons, which _NUMBER passes over itself.
 _WHEN = re.compile(
-    rf"{_MONTH}\s+{_DAY}(?:,?\s+\d{{4}}\b)?|{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}}\b)?|\b\d{{1,4}}/\d{{1,2}}/\d{{1,4}}\b"
+    rf"{MONTH}\s+{_DAY}(?:,?\s+\d{{4}}\b)?|{_DAY}\s+(?:of\s+)?{MONTH}(?:,?\s+\d{{4}}\b)?|\b\d{{1,4}}/\d{{1,2}}/\d{{1,4}}\b"
     r"|(?:\d{4}\s*年\s*)?\d{1,2}\s*月\s*\d{1,2}\s*[日号]|\d{1,2}\s*点(?:\s*\d{1,2}\s*分)?"
 )
 

@@ -44,7 +44,7 @@ class OpenAIPolicy:
         retries: int = 4,
         timeout: float = 120.0,
     ) -> None:
-        if concurrency < 1 or max_new_tokens < 1 or retries < 0 or temperature < 0:
+        if concurrency < 1 or max_new_tokens < 1 or retries < 0 or not 0 <= temperature < float("inf"):
             got = f"{concurrency}, {max_new_tokens}, {retries}, {temperature}"
             raise ValueError(f"concurrency, max_new_tokens: expected at least 1, retries, temperature: at least 0, got {got}")
         key = os.environ.get(KEY)

@@ -39,8 +39,8 @@ class TransformersPolicy:
         seed: int = 0,
         batch_size: int = 16,
     ) -> None:
-        if temperature < 0:
-            raise ValueError(f"temperature: expected at least 0, got {temperature}")
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature: expected at least 0 and finite, got {temperature}")
         if max_new_tokens < 1 or batch_size < 1:
             raise ValueError(f"max_new_tokens, batch_size: expected at least 1, got {max_new_tokens}, {batch_size}")
         if not isinstance(getattr(torch, dtype, None), torch.dtype):

@@ -6,6 +6,7 @@ import pytest
 
 from trainer.hima_ecom import answers
 from trainer.hima_ecom.quantities import quantities
+from trainer.hima_ecom.tasks.phrases import dates
 from trainer.hima_ecom.tasks.wording import MONEY_WORDS, UNIT_WORDS
 
 
@@ -143,3 +144,21 @@ def test_naming_both_gains_no_more_than_naming_one() -> None:
 )
 def test_a_refusal_may_be_worded_otherwise(answer: str) -> None:
     assert answers.refuses(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It came on May 1st, 2026.",
+        "the 1st of May, 2026",
+        "May 01, 2026",
+        "01 May 2026",
+        "may 1 2026",
+        "1st May 2026",
+        "2026/05/01",
+    ],
+)
+def test_a_date_may_be_written_in_many_ways(answer: str) -> None:
+    forms = ("2026-05-01", *dates("2026-05-01"))
+    assert answers.says_any(answer, forms)
+    assert not answers.says_any(answer, ("2026-05-11", *dates("2026-05-11")))
