@@ -3,6 +3,7 @@
 import argparse
 import sqlite3
 import sys
+from typing import NoReturn
 
 from trainer.evaluate import command as evaluate
 from trainer.hima_ecom.dataset import command as data
@@ -12,9 +13,16 @@ from trainer.memory import command as memory
 EXPECTED = (ValueError, OSError, ImportError, sqlite3.DatabaseError)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="hima", description="HiMA-R1: hierarchical multi-agent training and its benchmark")
+    parser = _Parser(prog="hima", description="HiMA-R1: hierarchical multi-agent training and its benchmark")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for room in (data, evaluate, memory):
         room.add_parser(commands)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
-from trainer.policies.endpoint import EndpointError, OpenAIPolicy
 
 
 def test_eval_prints_the_papers_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -15,7 +14,26 @@ def test_eval_prints_the_papers_table(capsys: pytest.CaptureFixture[str], tmp_pa
     shown = capsys.readouterr().out
     assert "copy on test" in shown
     assert all(name in shown for name in ("Cooperation", "QA", "EFC", "GFC", "Math", "Avg"))
-    assert json.loads(out.read_text())["average"]["solved"] == 100.0
+    assert [(report["policy"], report["average"]["solved"]) for report in json.loads(out.read_text())] == [
+        ("copy", 0.0),
+        ("expert", 100.0),
+    ]
+    assert main(["eval", "--policy", "expert", "--columns", "qa", "math", "--limit", "2", "--out", str(out)]) == 0
+    assert [column["episodes"] for column in json.loads(out.read_text())["columns"]] == [2, 2]
+
+
+def test_eval_plays_the_retail_domain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The baselines and the gold replay, from the data files where they are."""
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "tau_retail"
+    if not folder.is_dir():
+        pytest.skip(f"no data of tau-bench's retail domain in {folder}")
+    out = tmp_path / "reports.json"
+    assert main(["eval", "--policy", "all", "--tau-retail", str(folder), "--out", str(out)]) == 0
+    assert "expert on tau-bench retail" in capsys.readouterr().out
+    solved = {report["policy"]: report["average"]["solved"] for report in json.loads(out.read_text())}
+    assert solved["expert"] == 100.0
+    assert all(solved[name] < 5.0 for name in ("random", "constant", "refuse", "copy"))
+    assert 10.0 < solved["keyword"] < 30.0
 
 
 def test_data_is_generated_validated_and_evaluated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -36,15 +54,11 @@ def test_data_is_generated_validated_and_evaluated(capsys: pytest.CaptureFixture
     [
         (["data", "generate", "--size", "5", "--out", "x"], "size: expected at least 100, got 5"),
         (["data", "validate", "missing.jsonl"], "missing.jsonl"),
-        (["eval", "--policy", "expert", "--per-column", "0"], "--per-column: expected at least 1, got 0"),
-        (["eval", "--policy", "expert", "--per-column", "-3"], "--per-column: expected at least 1, got -3"),
-        (["eval", "--policy", "expert", "--limit", "0"], "--limit: expected at least 1, got 0"),
-        (["eval", "--policy", "./none", "--per-column", "1", "--dtype", "foo"], "dtype: expected one of torch's"),
-        (
-            ["eval", "--policy", "./none", "--per-column", "1", "--temperature", "nan"],
-            "temperature: expected at least 0, got nan",
-        ),
-        (["eval", "--policy", "./none", "--adapter", "cook=x"], "--adapter: expected AGENT=FOLDER"),
+        (["eval", "--policy", "expert", "--out", "none/report.json"], "--out: expected a file in a folder that exists"),
+        (["eval", "--policy", "m", "--base-url", "http://127.0.0.1:9/v1", "--adapter", "qa"], "--adapter: expected AGENT=NAME"),
+        (["eval", "--policy", "m", "--dtype", "load"], "dtype: expected the name of a torch type"),
+        (["eval", "--policy", "m", "--device", "abacus"], "device: expected one that torch can use, got 'abacus'"),
+        (["eval", "--policy", "./none", "--adapter", "cook=x"], "--adapter: expected AGENT=NAME"),
         (["eval", "--policy", "expert", "--tau-retail", "missing"], "missing"),
         (["memory", "show", "missing.sqlite"], "missing.sqlite"),
     ],
@@ -59,10 +73,29 @@ def test_mistakes_are_one_line(
     assert len(shown.strip().splitlines()) == 1
 
 
-def test_an_endpoint_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(self: OpenAIPolicy, requests: object) -> list[str]:
-        raise EndpointError("http://127.0.0.1:9/v1/ can't be reached: Connection error.")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "hima: the following arguments are required: COMMAND"),
+        (["evil"], "invalid choice: 'evil'"),
+        (["eval"], "hima eval: the following arguments are required: --policy"),
+        (["eval", "--policy", "expert", "--split", "dev"], "invalid choice: 'dev'"),
+        (["eval", "--policy", "expert", "--per-column", "0"], "expected an integer of at least 1, got '0'"),
+        (["eval", "--policy", "expert", "--limit", "-3"], "--limit"),
+    ],
+)
+def test_wrong_arguments_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert len(shown.strip().splitlines()) == 1
 
-    monkeypatch.setattr(OpenAIPolicy, "act", absent)
-    assert main(["eval", "--policy", "x", "--base-url", "http://127.0.0.1:9/v1", "--per-column", "1"]) == 2
-    assert capsys.readouterr().err == "hima: http://127.0.0.1:9/v1/ can't be reached: Connection error.\n"
+
+def test_an_endpoint_that_is_away_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *args: 0.0)
+    assert main(["eval", "--policy", "m", "--base-url", "http://127.0.0.1:9/v1", "--limit", "1"]) == 2
+    shown = capsys.readouterr().err
+    assert "http://127.0.0.1:9/v1/ can't be reached" in shown
+    assert len(shown.strip().splitlines()) == 1

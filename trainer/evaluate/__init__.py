@@ -6,7 +6,7 @@ print(evaluate(ExpertPolicy(tasks), tasks, world).table())
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from trainer.agents import Agent, hima_ecom_agents
 from trainer.env import Environment
@@ -57,5 +57,7 @@ def evaluate_jobs(
 ) -> Report:
     """The same over any environment. Args: seed: of the episodes and of the intervals. Raises: as `evaluate`."""
     episodes = play(policy, jobs, make_env, agents, seed=seed, **options)
-    counted = "tokens" if isinstance(policy, CountsTokens) else "words"
+    counted: Literal["tokens", "words"] = (
+        "tokens" if isinstance(policy, CountsTokens) and policy.written is not None else "words"
+    )
     return make_report(episodes, policy=name or type(policy).__name__, split=split, counted=counted, seed=seed)

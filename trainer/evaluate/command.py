@@ -2,12 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from trainer.agents import hima_ecom_agents
+from trainer.agents import Agent, hima_ecom_agents
 from trainer.evaluate import Job, Report, evaluate, evaluate_jobs
 from trainer.hima_ecom import World
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks
@@ -23,6 +24,7 @@ from trainer.policies import (
 )
 from trainer.react import Answer, render
 
+Score = Callable[[str], Report]  # plays the policy of a name
 BASELINES = ("expert", "keyword", "random", "constant", "refuse", "copy")
 
 
@@ -36,36 +38,49 @@ def add_parser(subparsers: Any) -> None:
         help=f"one or several of {', '.join(BASELINES)}, all (the baselines), or the name or folder of a transformers model",
     )
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint that has the model; its key is OPENAI_API_KEY")
-    parser.add_argument("--adapter", action="append", default=[], metavar="AGENT=FOLDER", help="a PEFT adapter of an agent")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="AGENT=NAME",
+        help="an agent's own PEFT adapter (folder or name), or with --base-url its own model there; once for each agent",
+    )
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS))
-    parser.add_argument("--per-column", type=int, default=100, help="tasks of each column (default 100)")
+    parser.add_argument("--per-column", type=_count, default=100, help="tasks of each column (default 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the store and the tasks")
     parser.add_argument("--file", type=Path, help="tasks of a JSONL file instead, with the store beside it")
     parser.add_argument(
         "--tau-retail", type=Path, metavar="FOLDER", help="tau-bench's retail domain from its data files instead"
     )
-    parser.add_argument("--limit", type=int, help="only the first so many tasks of a column")
-    parser.add_argument("--batch-size", type=int, default=16, help="of a transformers model")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="of one node")
+    parser.add_argument("--limit", type=_count, help="only the first so many tasks of a column")
+    parser.add_argument("--batch-size", type=_count, default=16, help="of a transformers model")
+    parser.add_argument("--max-new-tokens", type=_count, default=256, help="of one node")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--out", type=Path, help="write the last report as JSON")
+    parser.add_argument("--out", type=Path, help="write the report as JSON; of several policies a list")
     parser.set_defaults(run=_run)
 
 
+def _count(text: str) -> int:
+    """An integer of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
 def _run(args: argparse.Namespace) -> int:
-    for option in ("per_column", "limit"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise ValueError(f"--{option.replace('_', '-')}: expected at least 1, got {value}")
-    report = None
-    for name in BASELINES if args.policy == ["all"] else args.policy:
-        report = _retail(args, name) if args.tau_retail else _benchmark(args, name)
-        print(report.table(), end="\n\n")
-    if args.out and report is not None:
-        args.out.write_text(report.dumps())
+    if args.out and not args.out.parent.is_dir():  # before hours of play
+        raise FileNotFoundError(f"--out: expected a file in a folder that exists, got {args.out}")
+    names = BASELINES if args.policy == ["all"] else args.policy
+    score = _retail(args) if args.tau_retail else _benchmark(args)
+    reports = []
+    for name in names:
+        reports.append(score(name))
+        print(reports[-1].table(), end="\n\n", flush=True)
+    if args.out:
+        args.out.write_text(reports[0].dumps() if len(reports) == 1 else f"[{','.join(r.dumps() for r in reports)}]\n", "utf-8")
     return 0
 
 
@@ -80,25 +95,21 @@ def _tasks(args: argparse.Namespace) -> tuple[World, list[Task]]:
     return world, [t for column in args.columns for t in make_tasks(world, args.seed, args.split, column, args.per_column)]
 
 
-def _benchmark(args: argparse.Namespace, name: str) -> Report:
+def _benchmark(args: argparse.Namespace) -> Score:
     world, tasks = _tasks(args)
     if args.limit:
         tasks = [task for column in args.columns for task in [t for t in tasks if t.column == column][: args.limit]]
     agents = hima_ecom_agents()
-    policies = {
-        "expert": lambda: ExpertPolicy(tasks),
-        "keyword": lambda: KeywordPolicy(agents),
-        "random": lambda: RandomPolicy(agents, seed=args.seed),
-        "constant": ConstantPolicy,
-        "refuse": RefusingPolicy,
-        "copy": CopyPolicy,
-    }
-    policy = policies[name]() if name in policies else _model(args, name)
-    with _progress(len(tasks), name) as bar:
-        return evaluate(policy, tasks, world, name=name, seed=args.seed, on_end=lambda _: bar.update())
+
+    def score(name: str) -> Report:
+        policy = _policy(args, name, agents, lambda: ExpertPolicy(tasks))
+        with _progress(len(tasks), name) as bar:
+            return evaluate(policy, tasks, world, name=name, seed=args.seed, on_end=lambda _: bar.update())
+
+    return score
 
 
-def _retail(args: argparse.Namespace, name: str) -> Report:
+def _retail(args: argparse.Namespace) -> Score:
     from trainer.tau_retail import TauRetailEnv, load
     from trainer.tau_retail.agent import NAME, tau_retail_agents
 
@@ -106,51 +117,61 @@ def _retail(args: argparse.Namespace, name: str) -> Report:
     tasks = [task for split in retail.tasks.values() for task in split][: args.limit]
     agents = tau_retail_agents(retail)
     gold = {task.id: [render(action) for action in task.actions] + [render(_gold(task))] for task in tasks}
-    policies = {
-        "expert": lambda: ReplayPolicy(gold),
-        "random": lambda: RandomPolicy(agents, seed=args.seed),
-        "constant": ConstantPolicy,
-        "refuse": RefusingPolicy,
-        "copy": CopyPolicy,
-    }
-    if name == "keyword":
-        raise ValueError("--policy: keyword is written for the benchmark's own agents, not for the retail domain")
-    policy = policies[name]() if name in policies else _model(args, name)
     jobs = [Job(id=task.id, column="retail", task=task, minimal_calls=len(task.actions)) for task in tasks]
-    with _progress(len(jobs), name) as bar:
-        return evaluate_jobs(
-            policy,
-            jobs,
-            lambda: TauRetailEnv(retail),
-            agents,
-            entry=NAME,
-            name=name,
-            split="tau-bench retail, no simulated user",
-            seed=args.seed,
-            on_end=lambda _: bar.update(),
-        )
+
+    def score(name: str) -> Report:
+        policy = _policy(args, name, agents, lambda: ReplayPolicy(gold))
+        with _progress(len(jobs), name) as bar:
+            return evaluate_jobs(
+                policy,
+                jobs,
+                lambda: TauRetailEnv(retail),
+                agents,
+                entry=NAME,
+                name=name,
+                split="tau-bench retail, no simulated user",
+                seed=args.seed,
+                on_end=lambda _: bar.update(),
+            )
+
+    return score
 
 
 def _gold(task: Any) -> Answer:
     return Answer(" ".join(task.outputs) or "It is done.")
 
 
-def _model(args: argparse.Namespace, name: str) -> Policy:
+def _policy(args: argparse.Namespace, name: str, agents: Mapping[str, Agent], expert: Callable[[], Policy]) -> Policy:
+    """The policy of that name over these agents."""
+    baselines: dict[str, Callable[[], Policy]] = {
+        "expert": expert,
+        "keyword": lambda: KeywordPolicy(agents),
+        "random": lambda: RandomPolicy(agents, seed=args.seed),
+        "constant": ConstantPolicy,
+        "refuse": RefusingPolicy,
+        "copy": CopyPolicy,
+    }
+    return baselines[name]() if name in baselines else _model(args, name, agents)
+
+
+def _model(args: argparse.Namespace, name: str, agents: Mapping[str, Agent]) -> Policy:
+    own = {}
+    for pair in args.adapter:
+        agent, equals, chosen = pair.partition("=")
+        if not equals or not chosen or agent not in agents:
+            raise ValueError(f"--adapter: expected AGENT=NAME with an agent of {', '.join(agents)}, got {pair!r}")
+        own[agent] = chosen
     if args.base_url:
         from trainer.policies.endpoint import OpenAIPolicy
 
-        return OpenAIPolicy(name, base_url=args.base_url, temperature=args.temperature, max_new_tokens=args.max_new_tokens)
+        return OpenAIPolicy(
+            name, base_url=args.base_url, models=own, temperature=args.temperature, max_new_tokens=args.max_new_tokens
+        )
     from trainer.policies.transformers import TransformersPolicy
 
-    adapters = {}
-    for pair in args.adapter:
-        agent, equals, folder = pair.partition("=")
-        if not equals or agent not in hima_ecom_agents():
-            raise ValueError(f"--adapter: expected AGENT=FOLDER with an agent of {', '.join(hima_ecom_agents())}, got {pair!r}")
-        adapters[agent] = folder
     return TransformersPolicy(
         name,
-        adapters=adapters,
+        adapters=own,
         device=args.device,
         dtype=args.dtype,
         max_new_tokens=args.max_new_tokens,

@@ -4,7 +4,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from trainer.agents import Agent
@@ -55,7 +55,6 @@ class Played:
 class _Running:
     episode: Episode
     played: Played
-    texts: list[str] = field(default_factory=list)
 
 
 def count_words(text: str) -> int:
@@ -120,23 +119,22 @@ def play(
             else:
                 running.append(_Running(episode, played))
         if running:
-            going = []
-            for run in _step(policy, running):
+            _step(policy, running)
+            for run in running:
                 if run.played.reason:
                     end(run.played)
-                else:
-                    going.append(run)
-            running = going
+            running = [run for run in running if not run.played.reason]
     return list(results.values())
 
 
-def _step(policy: Policy, running: list[_Running]) -> list[_Running]:
+def _step(policy: Policy, running: list[_Running]) -> None:
     """Plays the next node of every episode; those that ended have a reason."""
     requests = [run.episode.request for run in running]
     texts = policy.act([request for request in requests if request is not None])
     if len(texts) != len(running):
         raise ValueError(f"policy: expected {len(running)} texts, one for each request, got {len(texts)}")
-    written = policy.written if isinstance(policy, CountsTokens) else [count_words(text) for text in texts]
+    tokens = policy.written if isinstance(policy, CountsTokens) else None
+    written = [count_words(text) for text in texts] if tokens is None else tokens
     for run, text, count in zip(running, texts, written, strict=True):
         run.played.nodes += 1
         run.played.written += count
@@ -146,7 +144,6 @@ def _step(policy: Policy, running: list[_Running]) -> list[_Running]:
                 _finish(run.episode, run.played)
         except Exception as error:
             _fail(run.played, error)
-    return running
 
 
 def _finish(episode: Episode, played: Played) -> None:

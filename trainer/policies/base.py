@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from trainer.types import Request
 
+STOP = "\nObservation:"  # what comes after a call is not a model's to write
 _OBSERVATION, _TASK = "Observation: ", "Task: "
 
 
@@ -18,9 +19,9 @@ class Policy(Protocol):
 
 @runtime_checkable
 class CountsTokens(Protocol):
-    """A policy that knows how many tokens it wrote."""
+    """A policy that tells how many tokens it wrote."""
 
-    written: list[int]  # tokens of each text of the last `act`
+    written: list[int] | None  # tokens of each text of the last `act`; None where it could not tell
 
 
 def query_of(request: Request) -> str:

@@ -6,62 +6,13 @@ from typing import Any
 
 from trainer.hima_ecom.quantities import quantities
 
-WORD = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+(?:\.\d+)?|[㐀-鿿]")
+WORD = re.compile(r"[A-Z]\d{3,}(?:-\d+)?|[A-Za-z][A-Za-z'-]*|\d+(?:\.\d+)?|[㐀-鿿]")
+QUOTED = re.compile(r"(?:(?<=')|(?<=\")|(?<=“)|(?<=‘)|(?<=「))[^'\"“”‘’「」]+(?=['\"”’」])")
 _STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "to",
-        "for",
-        "in",
-        "on",
-        "at",
-        "by",
-        "and",
-        "or",
-        "is",
-        "are",
-        "was",
-        "be",
-        "it",
-        "its",
-        "my",
-        "me",
-        "i",
-        "you",
-        "your",
-        "please",
-        "what",
-        "which",
-        "who",
-        "how",
-        "many",
-        "much",
-        "long",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "would",
-        "will",
-        "with",
-        "from",
-        "that",
-        "this",
-        "have",
-        "has",
-        "there",
-        "know",
-        "tell",
-        "want",
-        "need",
-        "like",
-        "let",
-        "task",
-    ]
+    WORD.findall(
+        "a an the of to for in on at by and or is are was be it its my me i you your please what which who how much long do "
+        "does did can could would will with from that this have has there know tell want need like let task"
+    )
 )
 _PATTERNS = {
     "order_id": r"#W\d+|\bO\d{4,}(?!-\d)",
@@ -81,18 +32,19 @@ _PATTERNS = {
     "start": r"\b\d{4}-\d\d-\d\d\b",
     "end": r"\b\d{4}-\d\d-\d\d\b",
     "time": r"\b\d{1,2}:\d\d\b",
-    "text": r"(?:(?<=')|(?<=\")|(?<=“)|(?<=‘)|(?<=「))[^'\"“”‘’「」]+(?=['\"”’」])",
+    "text": QUOTED.pattern,
     "equation": r"[-+*/.()\w\s]*?\d?[a-z]\b[-+*/.()\d\sa-z]*=[-+*/.()\d\sa-z]*\d",
 }
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SECOND = ("end", "new_product_id")  # the second of their kind where there are two
 _SYNONYMS = {"average": "mean", "smallest": "min", "lowest": "min", "largest": "max", "highest": "max", "total": "sum"}
 _WORDED = (
-    (re.compile(r"([\d.]+) ?(?:%|per ?cent)\D{1,20}?([\d.]+)", re.I), "{1} * {0} / 100"),
-    (re.compile(r"(?:divide|split)\D*([\d.]+)\D+([\d.]+)", re.I), "{0} / {1}"),
-    (re.compile(r"([\d.]+) (?:times|multiplied by) ([\d.]+)", re.I), "{0} * {1}"),
-    (re.compile(r"multiply\D*([\d.]+)\D+([\d.]+)", re.I), "{0} * {1}"),
-    (re.compile(r"subtract\D*([\d.]+)\D+([\d.]+)", re.I), "{1} - {0}"),
-    (re.compile(r"(?:add|sum|plus)\D*([\d.]+)\D+([\d.]+)", re.I), "{0} + {1}"),
+    (re.compile(r"(\d[\d.]*) ?(?:%|per ?cent)\D{1,60}?(\d[\d.]*)", re.I), "{1} * {0} / 100"),
+    (re.compile(r"(?:divide|split)\D*(\d[\d.]*)\D+(\d[\d.]*)", re.I), "{0} / {1}"),
+    (re.compile(r"(\d[\d.]*) (?:times|multiplied by) (\d[\d.]*)", re.I), "{0} * {1}"),
+    (re.compile(r"multiply\D*(\d[\d.]*)\D+(\d[\d.]*)", re.I), "{0} * {1}"),
+    (re.compile(r"subtract\D*(\d[\d.]*)\D+(\d[\d.]*)", re.I), "{1} - {0}"),
+    (re.compile(r"(?:add|sum|plus)\D*(\d[\d.]*)\D+(\d[\d.]*)", re.I), "{0} + {1}"),
 )
 
 
@@ -100,6 +52,20 @@ def stems(text: str) -> set[str]:
     """The words that matter, without endings."""
     words = (word.lower() for word in WORD.findall(text.replace("_", " ")))
     return {re.sub(r"(?<=\w{3})(?:ies|es|s|ing|ed|ion|y)$", "", word) for word in words if word not in _STOP}
+
+
+def plain(text: str) -> str:
+    """The text with dates as YYYY-MM-DD and times as HH:MM, 24 hours."""
+
+    def date(match: re.Match[str]) -> str:
+        year, month, day = (match[name] for name in ("year", "month", "day"))
+        return f" {year}-{int(month) if month.isdigit() else 1 + _MONTHS.index(month[:3].lower()):02d}-{int(day):02d} "
+
+    month = rf"(?P<month>(?:{'|'.join(_MONTHS)})[a-z]*)"
+    day, year = r"(?P<day>\d\d?)(?:st|nd|rd|th)?", r"(?P<year>\d{4})"
+    for pattern in (rf"\b{month} {day},? {year}", rf"\b{day} (?:of )?{month},? {year}", rf"{year}年(?P<month>\d\d?)月{day}日"):
+        text = re.sub(pattern, date, text, flags=re.IGNORECASE)
+    return re.sub(r"\b(\d\d?):(\d\d) ?([ap])\.?m\b\.?", lambda m: f"{int(m[1]) % 12 + 12 * (m[3] == 'p'):02d}:{m[2]}", text)
 
 
 def fill(function: Mapping[str, Any], text: str) -> dict[str, Any] | None:
@@ -153,6 +119,8 @@ def _days(schema: Mapping[str, Any], text: str) -> int | None:
 def _options(schema: Mapping[str, Any], text: str) -> list[str]:
     """Those of "one of: a, b, c" that the text names, units also as they are spelled out; the one after a number first."""
     listed = schema.get("description", "").partition("one of: ")[2].split(", ")
+    if listed == [""]:
+        return []
     places = {option: match.start() for option in listed if (match := re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text))}
     for match in WORD.finditer(text):
         unit = next((number.unit for number in quantities(f"1 {match.group()}")), None)
@@ -189,7 +157,7 @@ def _query(schema: Mapping[str, Any], text: str) -> str | None:
 def _lines(schema: Mapping[str, Any], text: str) -> list[str] | None:
     listed = text.rpartition(":")[2] or text
     lines = [line.strip(" .'\"") for line in re.split(r"[,;、\n]| and ", listed)]
-    return [line for line in lines if line] or None
+    return lines if len(lines) > 1 and all(lines) else None
 
 
 _SPECIAL: dict[str, Callable[[Mapping[str, Any], str], Any]] = {

@@ -1,16 +1,14 @@
 """A causal language model from transformers, with an adapter for each agent where there are some."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from trainer.dialogue import TokenContext
+from trainer.policies.base import STOP
 from trainer.types import Request
-
-STOP = "\nObservation:"  # what comes after a call is not the model's to write
 
 
 class TransformersPolicy:
@@ -22,6 +20,9 @@ class TransformersPolicy:
         temperature: 0 is greedy.
         batch_size: nodes generated at a time.
         max_new_tokens: of one node; a node that is cut off there is judged as it stands.
+
+    Of the model's own generation settings only its end-of-sequence tokens count: a penalty or a cut of the distribution that it
+    comes with would be another policy than the one that is trained.
 
     Raises: ValueError for settings out of range; OSError where transformers finds no such model.
     """
@@ -38,16 +39,34 @@ class TransformersPolicy:
         seed: int = 0,
         batch_size: int = 16,
     ) -> None:
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature: expected at least 0, got {temperature}")
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature: expected at least 0 and finite, got {temperature}")
         if max_new_tokens < 1 or batch_size < 1:
             raise ValueError(f"max_new_tokens, batch_size: expected at least 1, got {max_new_tokens}, {batch_size}")
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ValueError(f"dtype: expected one of torch's, such as float32 or bfloat16, got {dtype!r}")
+            raise ValueError(f"dtype: expected the name of a torch type, such as bfloat16, got {dtype!r}")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+            raise ValueError(f"device: expected one that torch can use, got {device!r}: {error}") from error
         self.tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(device).eval()
+        own = self.model.generation_config.eos_token_id
+        ends = {self.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+        self._ends = ends | {self.tokenizer.pad_token_id}
+        self.model.generation_config = GenerationConfig(
+            eos_token_id=sorted(ends),
+            pad_token_id=self.tokenizer.pad_token_id,
+            max_new_tokens=max_new_tokens,
+            stop_strings=[STOP],
+            **(
+                {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+                if temperature
+                else {"do_sample": False}
+            ),
+        )
         self._adapters = dict(adapters or {})
         if self._adapters:
             from peft import PeftModel
@@ -56,20 +75,14 @@ class TransformersPolicy:
             self.model = PeftModel.from_pretrained(self.model, self._adapters[names[0]], adapter_name=names[0])
             for name in names[1:]:
                 self.model.load_adapter(self._adapters[name], adapter_name=name)
-        self._options = {
-            "max_new_tokens": max_new_tokens,
-            "do_sample": temperature > 0,
-            "pad_token_id": self.tokenizer.pad_token_id,
-        }
-        if temperature > 0:
-            self._options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature:
             torch.manual_seed(seed)
         self._batch_size = batch_size
-        self.written: list[int] = []
+        self.written: list[int] | None = []
 
     def act(self, requests: Sequence[Request]) -> list[str]:
         """What the model writes for each request."""
-        texts, self.written = [""] * len(requests), [0] * len(requests)
+        texts, written = [""] * len(requests), [0] * len(requests)
         for agent in dict.fromkeys(request.agent for request in requests):
             # Of similar length together, so that little is padding.
             own = [(i, self._prompt(request)) for i, request in enumerate(requests) if request.agent == agent]
@@ -77,8 +90,9 @@ class TransformersPolicy:
             for at in range(0, len(own), self._batch_size):
                 batch = own[at : at + self._batch_size]
                 for (i, _), token_ids in zip(batch, self._generate(agent, [prompt for _, prompt in batch]), strict=True):
-                    self.written[i] = len(token_ids)
-                    texts[i] = self.tokenizer.decode(token_ids, skip_special_tokens=True).partition(STOP)[0]
+                    written[i] = len(token_ids)
+                    texts[i] = str(self.tokenizer.decode(token_ids, skip_special_tokens=True)).partition(STOP)[0]
+        self.written = written
         return texts
 
     def _prompt(self, request: Request) -> list[int]:
@@ -94,7 +108,7 @@ class TransformersPolicy:
     def _generate(self, agent: str, prompts: Sequence[list[int]]) -> list[list[int]]:
         padded = self.tokenizer.pad({"input_ids": list(prompts)}, return_tensors="pt").to(self.model.device)
         length = padded["input_ids"].shape[1]
-        arguments = dict(padded) | self._options | {"stop_strings": [STOP], "tokenizer": self.tokenizer}
+        arguments = dict(padded) | {"tokenizer": self.tokenizer}
         if not self._adapters:
             out = self.model.generate(**arguments)
         elif agent in self._adapters:
@@ -103,9 +117,8 @@ class TransformersPolicy:
         else:
             with self.model.disable_adapter():
                 out = self.model.generate(**arguments)
-        ends = {self.tokenizer.pad_token_id, self.tokenizer.eos_token_id}
-        return [_until(row, ends) for row in out[:, length:].tolist()]
+        return [_until(row, self._ends) for row in out[:, length:].tolist()]
 
 
-def _until(token_ids: list[int], ends: set[int | None]) -> list[int]:
+def _until(token_ids: list[int], ends: set[int]) -> list[int]:
     return token_ids[: next((i for i, token in enumerate(token_ids) if token in ends), len(token_ids))]
