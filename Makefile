@@ -33,7 +33,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests --ignore=tests/trainer
-	$(BIN)/python -m pytest -n 2 tests/trainer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/trainer
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/lm_head tests/ops tests/test_tl_math.py
 
 # A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist; then as many texts
