@@ -59,7 +59,7 @@ class LocalEngine:
         recurrent state, chunked attention, keys shared between layers, or rotary frequencies that change with the length.
     """
 
-    def __init__(self, policies: Policies, *, token_budget: int = 131072, prefill_tokens: int = 4096) -> None:
+    def __init__(self, policies: Policies, *, token_budget: int = 131072, prefill_tokens: int = 2048) -> None:
         check_positive("token_budget", token_budget)
         check_positive("prefill_tokens", prefill_tokens)
         self.policies, self.token_budget, self.prefill_tokens = policies, token_budget, prefill_tokens
@@ -125,6 +125,9 @@ class LocalEngine:
         version = self._used[policy] = self.policies.versions[policy]
         samples: dict[int, Sample] = {}
         with torch.no_grad(), self.policies.base_of(policy).generating(policy) as model:
+            if policy not in self._checked:
+                _check_model(base_of(model))
+                self._checked.add(policy)
             prefix, shared = self._prefix(policy, version, model, [row.prompt for row in rows])
             for wave in self._waves(rows):
                 out = decode(model, [rows[r] for r in wave], prefix, shared, params, self.prefill_tokens)
@@ -179,9 +182,6 @@ class LocalEngine:
     def _limits(self, policy: str, prompts: Mapping[int, tuple[int, ...]], params: SamplingParams) -> dict[int, int]:
         """How many tokens each prompt may be given, by its number."""
         model = base_of(self.policies.base_of(policy).model)
-        if policy not in self._checked:
-            _check_model(model)
-            self._checked.add(policy)
         config = model.config.get_text_config(decoder=True)
         positions: int | None = getattr(config, "max_position_embeddings", None)
         limits = {}

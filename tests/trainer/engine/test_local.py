@@ -158,6 +158,7 @@ def test_new_weights_get_new_keys(counted):
         engine.update_policy("qa")
     after = engine.generate(asked, 1, GREEDY, "qa")
     assert policies.versions == {"qa": 1}
+    assert list(engine._prefixes) == [("qa", 1)]  # old keys are let go
     if counted:
         policies.versions["qa"] += 1
         engine.update_policy("qa")
