@@ -22,7 +22,7 @@ from trainer.models import Policies
 from trainer.network import Base
 from trainer.optim import Optimizer
 from trainer.sequences import Batch, MicroBatch, TrainSequence, make_batch
-from trainer.step import LearnerConfig, StepMetrics, by_agent, not_finite
+from trainer.step import LearnerConfig, StepMetrics, by_agent, causes, not_finite
 
 __all__ = ["Learner", "LearnerConfig", "StepMetrics", "TrainSequence"]
 
@@ -154,7 +154,10 @@ class Learner:
             losses = [value.double() for value in result.losses]
             found = torch.stack([*losses, *norms]).tolist() if losses else []  # the step's one wait for the device
             total, sizes = math.fsum(found[: len(losses)]), dict(zip(batch.policies, found[len(losses) :], strict=True))
-            skipped = not_finite(total, sizes)
+            wrong = not_finite(total, sizes)
+            if wrong:
+                wrong[1:1] = causes(sequences, self.policies, batch.policies)
+            skipped = "; ".join(wrong) or None
             rate = self.config.rate(self.step_number)
             if skipped is None:
                 self._apply(batch, sizes, rate)

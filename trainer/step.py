@@ -9,8 +9,9 @@ import torch
 
 from himakernels import PolicyOptions
 from himakernels.checks import check_positive
+from trainer.models import Policies
 from trainer.optim import OptimConfig
-from trainer.sequences import Batch
+from trainer.sequences import Batch, TrainSequence
 
 _SUMS = ("active_rows", "num_tokens", "num_samples", "loss")
 
@@ -80,12 +81,18 @@ class StepMetrics:
         return flat | {f"seconds/{name}": value for name, value in self.seconds.items()}
 
 
-def not_finite(loss: float, norms: dict[str, float]) -> str | None:
+def not_finite(loss: float, norms: dict[str, float]) -> list[str]:
     """What of a step can't be used."""
-    wrong = [f"the gradient of policy {policy!r} has norm {norm}" for policy, norm in norms.items() if not math.isfinite(norm)]
-    if not math.isfinite(loss):
-        wrong.insert(0, f"the loss is {loss}")
-    return "; ".join(wrong) or None
+    wrong = [] if math.isfinite(loss) else [f"the loss is {loss}"]
+    norms = {policy: norm for policy, norm in norms.items() if not math.isfinite(norm)}
+    return wrong + [f"the gradient of policy {policy!r} has norm {norm}" for policy, norm in norms.items()]
+
+
+def causes(sequences: Sequence[TrainSequence], policies: Policies, names: Sequence[str]) -> list[str]:
+    """What of a step's input isn't finite: one policy's NaN is soon in all that share its forest."""
+    wrong = [f"sequences[{i}].advantage is {s.advantage}" for i, s in enumerate(sequences) if not math.isfinite(s.advantage)]
+    finite = {policy: all(bool(p.isfinite().all()) for p in policies.parameters(policy)) for policy in names}
+    return wrong + [f"the parameters of policy {policy!r} are not finite" for policy in names if not finite[policy]]
 
 
 def by_agent(
@@ -111,5 +118,7 @@ def by_agent(
                 values[name] = float(column.max())
             else:
                 values[name] = float((column * weight[here, a]).sum() / weight[here, a].sum())
+        if "num_samples" in values:
+            values["num_samples"] = float(batch.num_samples[a])  # a call counts those of other micro-batches too
         found[agent] = values
     return found

@@ -34,7 +34,7 @@ def qwen3(seed: int = 0, **changes: Any) -> PreTrainedModel:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 16,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 2048,
         "tie_word_embeddings": True,
         "initializer_range": 0.2,
     }
