@@ -80,8 +80,8 @@ def check(sequence: TrainSequence, index: int, policy_of: Mapping[str, str]) -> 
         got = "the first of all" if count else "none"
         raise ValueError(f"{where}.trained: expected at least one token, and one before it that predicts it, got {got}")
     if sequence.rollout_logprobs is not None and len(sequence.rollout_logprobs) != count:
-        got = len(sequence.rollout_logprobs)
-        raise ValueError(f"{where}.rollout_logprobs: expected one for each of {count} trained tokens, got {got}")
+        sampled = len(sequence.rollout_logprobs)
+        raise ValueError(f"{where}.rollout_logprobs: expected one for each of {count} trained tokens, got {sampled}")
     return mask
 
 
