@@ -92,4 +92,4 @@ class PlainPolicy:
         for group in self.adamw.param_groups:
             group["lr"] = rate
         self.adamw.step()
-        return float(total), float(norm)
+        return float(total.detach()), float(norm)
