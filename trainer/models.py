@@ -212,13 +212,14 @@ def _load(name: str, config: ModelConfig) -> PreTrainedModel:
 
 def _network(config: ModelConfig, name: str, given: PreTrainedModel | None, again: bool) -> PreTrainedModel:
     """The model on its device; a copy of a given one that is needed `again`."""
-    model = _load(name, config) if given is None else copy.deepcopy(given) if again else given
+    model: Any = _load(name, config) if given is None else copy.deepcopy(given) if again else given
     device = config.device or ("cuda" if torch.cuda.is_available() else None)
     if device is not None:
         model.to(device)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model
+    network: PreTrainedModel = model
+    return network
 
 
 def _tokenizer(names: Sequence[str] | Mapping[str, Any]) -> Any:

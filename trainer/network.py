@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 import himakernels.integrations.transformers as hf
 from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
+from himakernels.integrations.peft_checks import lora_layers
 
 _REFERENCE = "_reference"  # what the frozen copy of a policy's adapter is called after the policy
 
@@ -64,6 +65,8 @@ class Base:
             self._trained = {self.policies[0]: list(model.parameters())}
             wide = self._trained[self.policies[0]] if masters is None else [nn.Parameter(m.float()) for m in masters]
             self._masters = {self.policies[0]: wide}
+        self._layers = lora_layers(self.model) if self.adapters else {}
+        self._generates: str | None = None  # the policy that the network generates as; None: it trains
         self.model.train()
 
     @property
@@ -84,6 +87,7 @@ class Base:
 
         Raises: ValueError for the reference of a network without adapters that was never frozen.
         """
+        self._become(None)
         if not self.adapters:
             return hf.hidden_states(self._reference_network() if reference else self.network, packed)
         with packed_adapters(self._peft, self._adapters(reference), packed.segments, check_base=False):
@@ -95,23 +99,15 @@ class Base:
 
     @contextmanager
     def generating(self, policy: str) -> Iterator[PreTrainedModel]:
-        """Inside, the network is a plain model that generates as `policy`: its own attention, eval mode, no gradients."""
+        """Inside, the network is a plain model that generates as `policy`: its own attention, eval mode, no gradients.
+
+        It stays so afterwards, as the next call is often another of these, until `hidden_states` makes it train again.
+        """
         if policy not in self.policies:
             raise ValueError(f"policy: expected one of {', '.join(self.policies)}, got {policy!r}")
-        training = self.model.training
-        try:
-            self.model.eval()
-            self.network.set_attn_implementation(self._plain)
-            if self.adapters:
-                self._peft.base_model.set_adapter(policy, inference_mode=True)
-            with torch.no_grad():
-                yield self.network
-        finally:
-            self.network.set_attn_implementation(hf.ATTENTION)
-            self.model.train(training)
-            for parameters in self._trained.values():  # PEFT's switch has frozen them
-                for parameter in parameters:
-                    parameter.requires_grad_(True)
+        self._become(policy)
+        with torch.no_grad():
+            yield self.network
 
     def parameters(self, policy: str) -> list[nn.Parameter]:
         """What the optimiser of a policy steps: fp32, in the order of the network's own."""
@@ -130,11 +126,12 @@ class Base:
     def publish(self) -> None:
         """After a step: rounds the masters of a bf16 network into it."""
         for trained, masters in self._apart():
-            torch._foreach_copy_(trained, masters)
+            torch._foreach_copy_([*trained], [*masters])
 
     @torch.no_grad()
     def freeze_reference(self) -> None:
         """The present policies become the references of the KL term."""
+        self._become(None)
         if not self.adapters:
             self._frozen = copy.deepcopy(self.network).requires_grad_(False)
             return
@@ -179,6 +176,7 @@ class Base:
 
         Raises: FileNotFoundError without the folder's files; ValueError for other parameters or shapes than the policy has.
         """
+        self._become(None)
         reference = folder / "reference"
         if self.adapters:
             self._load_adapter(policy, folder)
@@ -204,6 +202,22 @@ class Base:
         assert isinstance(self.model, PeftModel)
         return self.model
 
+    def _become(self, policy: str | None) -> None:
+        """The network generates as a policy, or trains; without a walk through its modules where it does already."""
+        if policy == self._generates:
+            return
+        if policy is None or self._generates is None:
+            self.model.train(policy is None)
+            self.network.set_attn_implementation(hf.ATTENTION if policy is None else self._plain)
+        if policy is not None:
+            for layer in self._layers.values():
+                layer.set_adapter([policy], inference_mode=True)
+        else:
+            for parameters in self._trained.values():  # PEFT's switch has frozen them
+                for parameter in parameters:
+                    parameter.requires_grad_(True)
+        self._generates = policy
+
     def _apart(self) -> Iterator[tuple[list[nn.Parameter], list[nn.Parameter]]]:
         """(the network's parameters, their masters), where the two are not the same."""
         for policy, trained in self._trained.items():
@@ -227,7 +241,7 @@ class Base:
     def _named(self, adapter: str) -> dict[str, torch.Tensor]:
         """An adapter's parameters by the names that PEFT's files have for them."""
         marks = (f".lora_A.{adapter}.", f".lora_B.{adapter}.")
-        found = {}
+        found: dict[str, torch.Tensor] = {}
         for name, parameter in self._peft.named_parameters():
             for mark in marks:
                 if mark in name:

@@ -55,6 +55,8 @@ def test_generation_and_training_see_one_policy(paradigm: str, options: dict[str
             assert not model.training
             plain = model(torch.tensor([[*PROMPT, 7, 8]]), use_cache=True).logits[0, -4:].float()
         assert (trained - plain).abs().max() < (1e-4 if dtype == "float32" else 0.03) * plain.abs().max()
+        with torch.no_grad():
+            assert torch.equal((hidden(made, policy) @ head.weight.T).float(), trained)  # and trains again
         assert base.model.training
         assert base.network.config._attn_implementation == hf.ATTENTION
     assert all(p.requires_grad and p.dtype == torch.float32 for name in made.names for p in made.parameters(name))

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, 
 
 from trainer.dialogue import CHATML
 from trainer.models import ModelConfig, Policies
+from trainer.sequences import TrainSequence
 
 AGENTS = ("master", "qa", "efc", "math")
 
@@ -33,7 +34,7 @@ def qwen3(seed: int = 0, **changes: Any) -> PreTrainedModel:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 16,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": 2048,
         "tie_word_embeddings": True,
         "initializer_range": 0.2,
     }
@@ -63,3 +64,27 @@ def values(result: Policies) -> dict[str, list[torch.Tensor]]:
 
 def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def sequences(
+    of: Policies, agents: tuple[str, ...], *, groups: int = 2, siblings: int = 3, seed: int = 0
+) -> list[TrainSequence]:
+    """Groups of siblings, prompts of an agent with a common beginning, actions of 1 to 6 tokens, some beginning alike."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(2, 258, (n,), generator=g).tolist())
+
+    found = []
+    for agent in agents:
+        system = draw(12)
+        for group in range(groups):
+            prompt, first = system + draw(5 + group), draw(2)
+            for sibling in range(siblings):
+                action = (first if sibling % 2 else ()) + draw(1 + sibling)
+                logprobs = tuple((-torch.rand(len(action), generator=g) * 5).tolist())
+                advantage = float(torch.randn((), generator=g))
+                found.append(
+                    TrainSequence(of.policy_of[agent], agent, prompt + action, len(prompt), advantage, logprobs, group)
+                )
+    return found

@@ -1,0 +1,91 @@
+"""How a policy's parameters are stepped: AdamW on fp32, its gradient norm clipped, a schedule of the learning rate."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from himakernels.checks import check_choice, check_non_negative, check_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser of every policy, which has its own moments and its own gradient norm."""
+
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.0  # of matrices; norms and biases have none
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    max_grad_norm: float = 1.0  # of each policy; infinity: never clipped
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up; the last two fall to 0 at total_steps
+    warmup_steps: int = 0  # the rate rises in equal steps, to learning_rate in the last of these
+    total_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("learning_rate", self.learning_rate)
+        check_non_negative("weight_decay", self.weight_decay)
+        if not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
+            raise ValueError(f"betas: expected two numbers in [0, 1), got {self.betas}")
+        check_positive("eps", self.eps)
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm: expected a number > 0 (infinity: no clipping), got {self.max_grad_norm}")
+        check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
+        check_non_negative("warmup_steps", self.warmup_steps)
+        if self.schedule != "constant" and self.total_steps is None:
+            raise ValueError(f"total_steps: expected the number of steps with schedule={self.schedule!r}, got None")
+        if self.total_steps is not None and self.total_steps <= self.warmup_steps:
+            raise ValueError(f"total_steps: expected more than warmup_steps = {self.warmup_steps}, got {self.total_steps}")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 0: learning_rate times
+
+        (step + 1) / warmup_steps in the warm-up; then, with x the part of the steps after it that are done, 1 for constant,
+        1 - x for linear, (1 + cos(pi x)) / 2 for cosine.
+        """
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.schedule == "constant" or self.total_steps is None:
+            return self.learning_rate
+        x = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
+        return self.learning_rate * (1 - x if self.schedule == "linear" else (1 + math.cos(math.pi * x)) / 2)
+
+
+class Optimizer:
+    """AdamW of one policy's parameters."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
+        self.parameters, self.config = list(parameters), config
+        matrices = [p for p in self.parameters if p.dim() >= 2]
+        rest = [p for p in self.parameters if p.dim() < 2]
+        groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": config.weight_decay}]
+        if rest:
+            groups.append({"params": rest, "weight_decay": 0.0})
+        self.adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+
+    def grad_norm(self) -> torch.Tensor:
+        """[] of all its gradients together, on their device."""
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+    def step(self, norm: float, rate: float) -> None:
+        """Clips gradients of norm `norm` and steps. Parameters without a gradient stay as they are."""
+        if norm > self.config.max_grad_norm:
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            torch._foreach_mul_(grads, self.config.max_grad_norm / (norm + 1e-6))
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        self.adamw.step()
+
+    def clear(self) -> None:
+        """No parameter has a gradient after it."""
+        self.adamw.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments and steps."""
+        return self.adamw.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises: ValueError for the state of other parameters."""
+        self.adamw.load_state_dict(dict(state))
