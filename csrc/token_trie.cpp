@@ -1,11 +1,13 @@
 #include "token_trie.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
+
+#include "cuts.h"
 
 namespace himakernels {
 namespace {
@@ -275,94 +277,17 @@ SampleSpans count_rows(const Sequences& s, PackingPlan& plan) {
   return samples;
 }
 
-// Samples split, tokens repeated, micro-batches: compared in this order.
-using Cost = std::array<int64_t, 3>;
-constexpr Cost kImpossible = {std::numeric_limits<int64_t>::max(), 0, 0};
-
-// The best cuts of the units, whose order stays. Units [i, j) hold end[j] - end[i] tokens, and the shared[i] that unit
-// i has in common with what is cut off: a size that grows with j and shrinks with i, so that the possible i of each j
-// are a window that only moves forward, and one pass over j finds the best.
-class Cuts {
- public:
-  Cuts(const Sequences& s, const PackingPlan& plan, const SampleSpans& samples)
-      : units_(s.count), shared_(plan.shared), end_(s.count + 1, 0), crossed_(s.count + 1, 0), best_(s.count + 1) {
-    for (int64_t i = 0; i < units_; ++i) end_[i + 1] = end_[i] + s.length(plan.sequence[i]) - shared_[i];
-    for (const SampleSpans::Span& span : samples.spans) {
-      ++crossed_[span.first + 1];
-      --crossed_[span.last + 1];
-    }
-    for (int64_t i = 0; i < units_; ++i) crossed_[i + 1] += crossed_[i];
+// What the cuts of the plan's units cost.
+Cuts cuts_of(const Sequences& s, const PackingPlan& plan, const SampleSpans& samples) {
+  std::vector<int64_t> end(s.count + 1, 0), crossed(s.count + 1, 0);
+  for (int64_t i = 0; i < s.count; ++i) end[i + 1] = end[i] + s.length(plan.sequence[i]) - plan.shared[i];
+  for (const SampleSpans::Span& span : samples.spans) {
+    ++crossed[span.first + 1];
+    --crossed[span.last + 1];
   }
-
-  int64_t size(int64_t i, int64_t j) const { return end_[j] - end_[i] + shared_[i]; }
-
-  // Where the micro-batches begin, and the number of units. Of the cuts that cost least, those with the smallest
-  // largest micro-batch; of these, those with the largest smallest one.
-  std::vector<int64_t> within(int64_t budget) {
-    const Cost cost = solve(0, budget);
-    const int64_t tokens = end_[units_] + cost[1], batches = cost[2];
-    int64_t cap = std::min(budget, tokens), floor = 0;
-    for (int64_t low = (tokens + batches - 1) / batches; low < cap;) {
-      const int64_t middle = low + (cap - low) / 2;
-      if (solve(0, middle) == cost) {
-        cap = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    for (int64_t high = tokens / batches; floor < high;) {
-      const int64_t middle = high - (high - floor) / 2;
-      if (solve(middle, cap) == cost) {
-        floor = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    solve(floor, cap);
-    std::vector<int64_t> begin = {units_};
-    while (begin.back() > 0) begin.push_back(best_[begin.back()].from);
-    std::reverse(begin.begin(), begin.end());
-    return begin;
-  }
-
- private:
-  struct Best {  // of the first j units
-    Cost cost = kImpossible;
-    int64_t from = 0;         // the last micro-batch begins here
-    Cost next = kImpossible;  // cost, with one more micro-batch that begins at j
-  };
-
-  // The least cost with every micro-batch of floor to cap tokens, or kImpossible.
-  Cost solve(int64_t floor, int64_t cap) {
-    best_[0].cost = {0, 0, 0};
-    best_[0].next = {0, 0, 1};
-    window_.clear();
-    size_t head = 0;
-    int64_t entered = 0;
-    for (int64_t j = 1; j <= units_; ++j) {
-      for (; entered < j && size(entered, j) >= floor; ++entered) {
-        if (best_[entered].cost == kImpossible) continue;
-        while (window_.size() > head && best_[window_.back()].next > best_[entered].next) window_.pop_back();
-        window_.push_back(entered);
-      }
-      while (head < window_.size() && size(window_[head], j) > cap) ++head;
-      Best& best = best_[j];
-      best.cost = kImpossible;
-      if (head == window_.size()) continue;
-      best.from = window_[head];
-      best.cost = best_[best.from].next;
-      if (j < units_) best.next = {best.cost[0] + crossed_[j], best.cost[1] + shared_[j], best.cost[2] + 1};
-    }
-    return best_[units_].cost;
-  }
-
-  int64_t units_;
-  const std::vector<int64_t>& shared_;
-  std::vector<int64_t> end_;      // [units + 1] tokens of the forest before unit i
-  std::vector<int64_t> crossed_;  // [units + 1] samples with rows both before unit i and from it on
-  std::vector<Best> best_;        // [units + 1]
-  std::vector<int64_t> window_;   // possible beginnings, from `head` on; their costs ascend
-};
+  for (int64_t i = 0; i < s.count; ++i) crossed[i + 1] += crossed[i];
+  return Cuts(plan.shared, std::move(end), std::move(crossed));
+}
 
 }  // namespace
 
@@ -374,7 +299,7 @@ PackingPlan plan_packing(const Sequences& s, int64_t vocab_size, int64_t num_sam
   plan.shared.reserve(s.count);
   TokenTrie(s).walk(plan.sequence, plan.shared);
   const SampleSpans samples = count_rows(s, plan);
-  Cuts cuts(s, plan, samples);
+  Cuts cuts = cuts_of(s, plan, samples);
   plan.distinct = s.count > 0 ? cuts.size(0, s.count) : 0;
   if (token_budget < 0 && plan.distinct > kMaxTokens)
     bad("token_budget: expected a number for " + to_string(plan.distinct) + " tokens, at most " +

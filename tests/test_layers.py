@@ -60,7 +60,7 @@ LONG = {
 }
 # The files of csrc, low to high: names without ending; x.h comes before x.cpp. Those that know Python come last.
 CSRC = ["buffer", "half", "huge_pages", "parallel", "simd", "round", "pack", "tile", "gemm", "logits", "group_advantages"]
-CSRC += ["token_trie", "attention_layout", "attention_rows", "tree_attention", "prefix_tree"]
+CSRC += ["cuts", "token_trie", "attention_layout", "attention_rows", "tree_attention", "prefix_tree"]
 CSRC_PYTHON = ["python", *(f"bind_{name}" for name in CSRC), "bindings"]
 
 

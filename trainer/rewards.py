@@ -60,7 +60,10 @@ def efficiency_cost(accuracy: float, calls: int, minimal_calls: int, weights: Re
 
     Args: calls: actions of the episode, of tools and of sub-agents (`Outcome.actions`). minimal_calls: the fewest that do.
     Raises: ValueError for an accuracy outside [0, 1], or calls outside 0 to max_calls. NaN (a scorer that failed) gives NaN.
+        Where lambda is 0 nothing is taken off an accuracy of any size.
     """
+    if weights.efficiency == 0.0:
+        return 0.0
     if not (math.isnan(accuracy) or 0.0 <= accuracy <= 1.0):
         raise ValueError(f"accuracy: expected 0 to 1 or NaN, got {accuracy}")
     if not 0 <= calls <= weights.max_calls:
@@ -71,11 +74,11 @@ def efficiency_cost(accuracy: float, calls: int, minimal_calls: int, weights: Re
 
 
 def action_reward(
-    text: str, accuracy: float, *, calls: int, minimal_calls: int, weights: RewardWeights = RewardWeights()
+    format: float, accuracy: float, *, calls: int, minimal_calls: int, weights: RewardWeights = RewardWeights()
 ) -> Reward:
     """The reward of a sampled action, completed to an episode of that accuracy and so many calls. Raises: as `efficiency_cost`.
 
-    Args: text: the action. An episode that it ended by being malformed has accuracy 0.
+    Args: format: the action's `format_reward`. An episode that it ended by being malformed has accuracy 0.
     """
     cost = efficiency_cost(accuracy, calls, minimal_calls, weights)
-    return Reward(accuracy, weights.format * format_reward(text), cost)
+    return Reward(accuracy, weights.format * format, cost)

@@ -21,7 +21,7 @@ from trainer.episode import Episode, Limits
 from trainer.memory import Memory
 from trainer.play import Player, Policies, Table, Traffic, describe
 from trainer.recall import Asking, Recall
-from trainer.rewards import Reward, RewardWeights, efficiency_cost, format_reward
+from trainer.rewards import Reward, RewardWeights, action_reward, format_reward
 from trainer.vrgrpo import NodeGroup, Sibling, VRGRPOConfig
 from trainer.walks import Draft, Leaf, Node, Sampler
 
@@ -126,7 +126,7 @@ def sample_groups(
         raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
     groups = [_group(node, tasks, table, recall, weights) for node in sampler.nodes]
     whole = [
-        (leaf, _terms(leaf.parsed, leaf, _minimal_calls(tasks[walker.task]), weights).total)
+        (leaf, _reward(float(leaf.parsed), leaf, _minimal_calls(tasks[walker.task]), weights).total)
         for walker, leaf in zip(sampler.walkers, ends, strict=True)
         if (walker.node is None or config.sampling == "tree") and not math.isnan(leaf.accuracy)
     ]
@@ -151,16 +151,15 @@ def _leaf(player: Player, task: Any, score: Score, *, bounded: bool) -> Leaf:
     return Leaf(accuracy, outcome.actions, outcome.reason, error, all(outcome.parsed), player.written)
 
 
-def _terms(parsed: bool, leaf: Leaf, minimal_calls: int, weights: RewardWeights) -> Reward:
-    cost = efficiency_cost(leaf.accuracy, leaf.calls, minimal_calls, weights) if weights.efficiency else 0.0
-    return Reward(leaf.accuracy, weights.format * parsed, cost)
+def _reward(format: float, leaf: Leaf, minimal_calls: int, weights: RewardWeights) -> Reward:
+    return action_reward(format, leaf.accuracy, calls=leaf.calls, minimal_calls=minimal_calls, weights=weights)
 
 
 def _sibling(draft: Draft, agent: str, minimal_calls: int, weights: RewardWeights) -> Sibling:
     """The mean over the leaves that could be scored; what else is told is of the best of them."""
-    parsed = format_reward(draft.text) == 1.0
+    format = format_reward(draft.text)
     scored = [leaf for leaf in draft.leaves if not math.isnan(leaf.accuracy)] or draft.leaves[:1]
-    terms = [_terms(parsed, leaf, minimal_calls, weights) for leaf in scored]
+    terms = [_reward(format, leaf, minimal_calls, weights) for leaf in scored]
     best = scored[max(range(len(scored)), key=lambda i: terms[i].total)]
     return Sibling(
         token_ids=draft.sample.token_ids,
@@ -168,7 +167,7 @@ def _sibling(draft: Draft, agent: str, minimal_calls: int, weights: RewardWeight
         finish_reason=draft.sample.finish_reason,
         text=draft.text,
         terms=Reward(fmean(t.accuracy for t in terms), terms[0].format, fmean(t.cost for t in terms)),
-        parsed=parsed,
+        parsed=format == 1.0,
         calls=best.calls,
         reason=best.reason,
         error=best.error,

@@ -1,6 +1,7 @@
 """Evaluation: the expert solves all, what does not try scores near nothing, errors cost an episode."""
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from trainer.policies import (
     RefusingPolicy,
     ReplayPolicy,
 )
+from trainer.policies.base import query_of
 from trainer.react import Action, Answer, render
+from trainer.types import Request
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,29 @@ def test_the_expert_solves_everything_with_the_fewest_calls(full: World, split: 
 def test_what_does_not_try_scores_near_nothing(full: World, tasks: list[Task], policy: Policy, most: float) -> None:
     for column, share in shares(evaluate(policy, tasks, full)).items():
         assert share <= most, column
+
+
+class Edited:
+    """Answers with the task itself, changed a little."""
+
+    def __init__(self, edit: Callable[[str], str]) -> None:
+        self._edit = edit
+
+    def act(self, requests: Sequence[Request]) -> list[str]:
+        return [render(Answer(self._edit(query_of(request)).strip() or "?")) for request in requests]
+
+
+def test_copies_with_an_edit_solve_nothing(full: World, tasks: list[Task]) -> None:
+    for policy in (Edited(lambda query: query[1:]), Edited(lambda query: f"{query} Sorry, I cannot.")):
+        assert set(shares(evaluate(policy, tasks, full)).values()) == {0.0}
+
+
+def test_a_constant_made_for_the_benchmark_solves_what_the_docs_say(full: World, tasks: list[Task]) -> None:
+    """Not near nothing: a text of likely values, in the order that the checkers like. It may not get better than this."""
+    countries = "Germany Italy Canada Japan China Poland Turkey Portugal Vietnam Mexico"
+    questions = shares(evaluate(ConstantPolicy(f"yes yes 30 40 15 {countries} home sports"), tasks, full))
+    orders = shares(evaluate(ConstantPolicy("1 2 3 delivered SwiftParcel BlueVan"), tasks, full))
+    assert (questions["qa"], orders["efc"]) == (pytest.approx(14.0), pytest.approx(7.0))
 
 
 def test_rules_by_keywords_solve_what_takes_one_lookup(full: World, tasks: list[Task]) -> None:

@@ -13,7 +13,7 @@ WEIGHTS = RewardWeights(max_calls=16)
 
 
 def reward(accuracy: float, calls: int, text: str = ANSWER) -> Reward:
-    return action_reward(text, accuracy, calls=calls, minimal_calls=4, weights=WEIGHTS)
+    return action_reward(format_reward(text), accuracy, calls=calls, minimal_calls=4, weights=WEIGHTS)
 
 
 def test_by_hand() -> None:
@@ -49,7 +49,12 @@ def test_format() -> None:
         0.0,
     ]
     half = RewardWeights(format=0.5)
-    assert action_reward(ANSWER, 1.0, calls=4, minimal_calls=4, weights=half).total == 1.5
+    assert action_reward(1.0, 1.0, calls=4, minimal_calls=4, weights=half).total == 1.5
+
+
+def test_without_efficiency_an_accuracy_may_have_any_size() -> None:
+    free = RewardWeights(efficiency=0.0, max_calls=16)
+    assert action_reward(1.0, -3.5, calls=99, minimal_calls=4, weights=free) == (-3.5, 1.0, 0.0)
 
 
 def test_a_failed_scorer_stays_visible() -> None:

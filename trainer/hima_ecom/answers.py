@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
+from difflib import SequenceMatcher
 from fractions import Fraction
 
 from trainer.hima_ecom.quantities import MONTH, in_unit, quantities
@@ -38,15 +39,23 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-def contains(text: str, value: str) -> bool:
-    """Whether the words of `value` stand in `text`, one after the other."""
-    return bool(_places(tokens(text), tokens(value)))
-
-
 def _places(words: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Where `wanted` begins in `words`."""
     span = len(wanted)
     return [i for i in range(len(words) - span + 1) if words[i : i + span] == wanted] if wanted else []
+
+
+def own_words(answer: str, query: str) -> list[str]:
+    """The words of an answer without those that repeat the query: runs of the same words that are three quarters of it or more,
+    and six words or all of it (a short question and its answer share most of their words)."""
+    words, asked = tokens(answer), tokens(query)
+    least = min(len(asked), max(6, 3 * len(asked) // 4))
+    while least:
+        run = SequenceMatcher(None, words, asked, autojunk=False).find_longest_match()
+        if run.size < least:
+            break
+        del words[run.a : run.a + run.size]
+    return words
 
 
 def prefers(answer: str, values: Sequence[str], others: Sequence[str], query: str) -> bool:
@@ -55,9 +64,7 @@ def prefers(answer: str, values: Sequence[str], others: Sequence[str], query: st
 
     So "the red one is heavier than the blue one" is for red, and "red weighs 2 kg and blue 3 kg, so it is blue" for blue.
     """
-    words, asked = tokens(answer), tokens(query)
-    for start in reversed(_places(words, asked)):
-        del words[start : start + len(asked)]
+    words = own_words(answer, query)
     right, wrong = _most_named(words, values), _most_named(words, others)
     if right[0] == wrong[0] and any(_places(words, tokens(either)) for either in ("or", "或", "还是")):
         return False
@@ -88,8 +95,9 @@ def says_number(answer: str, value: Fraction, unit: str | None, tolerance: Fract
     named: list[bool] = []
     bare: list[bool] = []
     for quantity in quantities(answer):
-        right = any(abs(own - value) <= tolerance for own in in_unit(quantity, unit))
-        if (right or quantity.value not in known) and in_unit(quantity, unit):
+        meanings = in_unit(quantity, unit)
+        right = any(abs(own - value) <= tolerance for own in meanings)
+        if meanings and (right or quantity.value not in known):
             (named if unit is not None and quantity.unit is not None else bare).append(right)
     meant = named or bare
     return bool(meant) and meant[-1]
@@ -122,6 +130,7 @@ def too_long(answer: str) -> bool:
     return len(tokens(answer)) > MAX_WORDS
 
 
-def says_any(answer: str, values: Sequence[str]) -> bool:
-    """Whether one of the values stands in the answer."""
-    return any(contains(answer, value) for value in values)
+def says_any(answer: str, values: Sequence[str], query: str = "") -> bool:
+    """Whether one of the values stands in the answer, beside what repeats the query."""
+    words = own_words(answer, query)
+    return any(_places(words, tokens(value)) for value in values)

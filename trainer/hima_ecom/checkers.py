@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from trainer.hima_ecom import answers
 from trainer.hima_ecom.quantities import quantities
-from trainer.hima_ecom.tools import REGISTRY
+from trainer.hima_ecom.tools.registry import REGISTRY
 from trainer.hima_ecom.world import World
 from trainer.types import Call
 
@@ -90,7 +90,7 @@ def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction], texts
     if kind == "number":
         value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
         return float(answers.says_number(answer, value, spec.get("unit"), tolerance, known))
-    refused = answers.refuses(answer) and answers.says_any(answer, spec["reasons"])
+    refused = answers.refuses(answer) and answers.says_any(answer, spec["reasons"], evidence.query)
     return float(refused and evidence.state_hash == UNCHANGED)
 
 
@@ -147,7 +147,7 @@ def same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return a == b
+    return bool(a == b)
 
 
 @lru_cache(maxsize=4096)

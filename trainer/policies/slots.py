@@ -138,7 +138,7 @@ def _expression(schema: Mapping[str, Any], text: str) -> str | None:
     runs = [run.strip() for run in re.findall(r"[\d.+*/()%^ -]+", text)]
     written = [run for run in runs if re.search(r"\d\)* *[-+*/^] *\(*\d", run) and not re.fullmatch(r"\d{4}-\d\d-\d\d", run)]
     if written:
-        return max(written, key=len).rstrip(" .")
+        return str(max(written, key=len)).rstrip(" .")
     for pattern, form in _WORDED:
         if match := pattern.search(text):
             return form.format(*(group.rstrip(".") for group in match.groups()))

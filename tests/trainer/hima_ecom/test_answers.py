@@ -23,8 +23,8 @@ from trainer.hima_ecom.tasks.wording import MONEY_WORDS, UNIT_WORDS
         ("anything", "", False),
     ],
 )
-def test_contains(text: str, value: str, said: bool) -> None:
-    assert answers.contains(text, value) is said
+def test_says_any(text: str, value: str, said: bool) -> None:
+    assert answers.says_any(text, [value]) is said
 
 
 def test_f1_counts_words_as_squad_does() -> None:
@@ -172,3 +172,18 @@ def test_lists_of_ids_and_dates_are_guesses() -> None:
     assert not answers.guesses("P0480 costs less than P0482", ["P0480"], "Is P0482 cheaper?")
     assert not answers.guesses("It is P0480, not P0499.", ["P0480"], "")
     assert not answers.guesses("red, blue or green", ["red"], "")
+
+
+def test_what_repeats_the_query_says_nothing() -> None:
+    query = "Which is heavier, the Alba kettle or the Nova phone?"
+    assert answers.own_words(query, query) == []
+    assert answers.own_words(query[1:], query) == ["hich"]
+    assert answers.own_words(f"{query} Sorry.", query) == ["sorry"]
+    assert answers.own_words("The Alba kettle is heavier than the Nova phone.", query) == answers.tokens(
+        "The Alba kettle is heavier than the Nova phone."
+    )
+    assert answers.prefers("2026-08-08 是星期六。", ["星期六"], ["星期五"], "2026-08-08是星期几？")
+    assert not answers.prefers(query[1:], ["Alba kettle"], ["Nova phone"], query)
+    assert answers.prefers("The Alba kettle is.", ["Alba kettle"], ["Nova phone"], query)
+    assert not answers.says_any("What is 3 MXN in EUR? Sorry, I cannot.", ["MXN"], "What is 3 MXN in EUR?")
+    assert answers.says_any("Sorry, there is no rate for MXN.", ["MXN"], "What is 3 MXN in EUR?")

@@ -70,6 +70,11 @@ def test_samples_are_whole_contexts(folder: Path) -> None:
             assert message["role"] != "assistant" or not isinstance(parse(message["content"]), Malformed)
 
 
+def test_no_sample_is_told_twice(folder: Path) -> None:
+    told = [(sample.agent, *(m["content"] for m in sample.messages)) for sample in read_samples(folder / "sft.jsonl")]
+    assert len(set(told)) == len(told)
+
+
 def test_our_files_are_valid(folder: Path) -> None:
     for name in ("sft", "train", "test"):
         assert list(validate(folder / f"{name}.jsonl")) == []

@@ -68,7 +68,8 @@ def _write(folder: Path, plan: Plan, seed: int, world_size: str) -> dict[str, An
     test = list(_by_column(world, seed, "test", plan.test, seen))
     train = list(_by_column(world, seed, "train", plan.train, seen))
     sft = list(_samples(world, seed, plan, seen))
-    for name, records in zip(FILES, (sft, train, test), strict=True):
+    parts: tuple[list[Sample] | list[Task], ...] = (sft, train, test)
+    for name, records in zip(FILES, parts, strict=True):
         _jsonl(folder / name, (record.to_json() for record in records))
     sheet = datasheet(seed, world_size, sft, train, test)
     (folder / "datasheet.json").write_text(json.dumps(sheet.counts, ensure_ascii=False, indent=1) + "\n")
@@ -91,6 +92,7 @@ def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sa
     """The SFT samples of every column; of each column's the first ones have memory, then all are shuffled."""
     env, rng = HimaEcomEnv(world), random.Random(f"{seed}/samples")
     found: list[Sample] = []
+    known: set[tuple[Any, ...]] = set()  # what is told twice, word for word, counts once
     with_memory = dict(_shares(plan.with_memory))
     for column, share in _shares(plan.sft):
         counts: Counter[bool] = Counter()
@@ -98,9 +100,12 @@ def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sa
         stream = stream_tasks(world, seed, "train", column, name="sft", seen=seen)
         for memory in (True, False):
             while counts[memory] < wanted[memory]:
-                new = list(islice(samples(next(stream), env, rng, memory=memory), wanted[memory] - counts[memory]))
-                counts[memory] += len(new)
-                found += new
+                for sample in samples(next(stream), env, rng, memory=memory):
+                    told = (sample.agent, *(message["content"] for message in sample.messages))
+                    if told not in known and counts[memory] < wanted[memory]:
+                        known.add(told)
+                        counts[memory] += 1
+                        found.append(sample)
     rng.shuffle(found)
     yield from found
 

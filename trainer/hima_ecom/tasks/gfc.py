@@ -101,7 +101,7 @@ TIME = Phrases(
 @family("gfc", 1)
 def unit_conversion(b: Builder) -> None:
     """A quantity in another unit."""
-    quantities = [*UNITS.values(), TEMPERATURES]
+    quantities: list[list[str]] = [*map(list, UNITS.values()), list(TEMPERATURES)]
     source, target = w.held_pair(b, b.rng.choice(quantities))
     value = b.rng.choice((float(b.rng.randint(2, 900)), b.rng.randint(11, 4999) / 10))
     value = int(value) if value.is_integer() else value

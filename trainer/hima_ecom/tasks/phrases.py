@@ -15,7 +15,8 @@ class Phrases(NamedTuple):
 
     def draw(self, rng: random.Random, split: str, language: str) -> str:
         """One template."""
-        return rng.choice(getattr(self, {"en": split, "zh": "zh" if split == "train" else "zh_test"}[language]))
+        english, chinese = (self.train, self.zh) if split == "train" else (self.test, self.zh_test)
+        return rng.choice(chinese if language == "zh" else english)
 
 
 # Said around a query: nothing in it matters.

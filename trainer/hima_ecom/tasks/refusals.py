@@ -71,6 +71,7 @@ def return_refused(b: Builder) -> None:
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
     reason = efc.refused("return_items", f"It is {item['item_id']}.", **arguments)
     category = b.pools.world.products[item["product_id"]].row["category"]
+    said_why: tuple[str, ...]
     if "within" in reason:
         en, zh, said_why = (
             f"the return period of {category} is over",
