@@ -39,6 +39,12 @@ LAYERS = [
     ("trainer.sft",),
     ("trainer.policies",),
     ("trainer.evaluate",),
+    ("trainer.play", "trainer.recall"),
+    ("trainer.vrgrpo",),
+    ("trainer.lessons", "trainer.walks"),
+    ("trainer.rollout",),
+    ("trainer.config_file",),
+    ("trainer.config",),
     ("trainer",),
     ("bench",),
 ]
