@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,3 +204,32 @@ def test_an_episode_that_could_not_begin_is_scored_on_nothing() -> None:
 def test_functions_that_are_refused(functions: Any, weights: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         RewardFuncs(functions, weights=weights)
+
+
+def test_rewards_are_those_that_trl_computes() -> None:
+    """The sum of what TRL's own trainer gets from the same functions, NaN where it calls a completion unscorable."""
+    trl = pytest.importorskip("trl")
+    from accelerate import PartialState
+
+    PartialState(cpu=True)  # TRL logs a warning for what it can't score
+
+    def first(answer: list[str], **given: Any) -> list[float | None]:
+        return [None if text == "2" else math.nan if text == "3" else 0.5 for text in answer]
+
+    def second(completions: list[str], answer: list[str], **given: Any) -> list[float | None]:
+        return [float(len(text)) if right != "2" else None for text, right in zip(completions, answer, strict=True)]
+
+    texts, weights = ["a", "b", "cc", "ddd"], [0.5, -2.0]
+    theirs = SimpleNamespace(
+        accelerator=SimpleNamespace(device="cpu", is_main_process=True), reward_funcs=[first, second],
+        reward_processing_classes=[None, None],
+        reward_func_names=["first", "second"], args=SimpleNamespace(report_to=[]), environments=None,
+        state=SimpleNamespace(global_step=0), _log_completion_extra=None, _log_metric=None,
+    )  # fmt: skip
+    prompts = [row["prompt"] for row in TEXTS]
+    values = trl.GRPOTrainer._calculate_rewards(theirs, TEXTS, prompts, texts, [[1]] * 4)
+    truth = (values * torch.tensor(weights)).nansum(dim=1)
+    truth[values.isnan().all(dim=1)] = math.nan
+    found = torch.tensor([value.accuracy for value in judge([first, second], TEXTS, texts, weights=weights)])
+    torch.testing.assert_close(found, truth, equal_nan=True)
+    assert found.isnan().tolist() == [True, False, False, False]
