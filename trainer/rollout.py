@@ -90,6 +90,7 @@ def sample_groups(
     style: Literal["compact", "json"] = "compact",
     max_prompt_tokens: int | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    on_end: Callable[[int, Player, float], None] | None = None,
 ) -> tuple[list[NodeGroup], RolloutStats]:
     """Plays `tasks` and returns the nodes with their siblings, by task and node, and what it took.
 
@@ -110,6 +111,7 @@ def sample_groups(
             What it raises, `sample_groups` does.
         limits, entry, style: of the episodes, see `Episode`. R_E's max calls is limits.nodes.
         max_prompt_tokens, template_kwargs: see `trainer.play.Table`.
+        on_end: told of each whole trajectory that could be scored: (number in `tasks`, its player, R).
 
     Raises: ValueError for an agent without a policy, or `trained_agents` that aren't agents; RuntimeError if not one trajectory
     could be scored, or if the weights changed while siblings were sampled; what the engine raises.
@@ -124,7 +126,7 @@ def sample_groups(
 
     def episode(number: int, asking: Asking) -> Episode:
         return Episode(
-            make_env(), agents, task=tasks[number], episode_id=_task_id(tasks, number), seed=seed, limits=limits,
+            make_env(), agents, task=tasks[number], episode_id=task_id(tasks, number), seed=seed, limits=limits,
             retrieve=asking, entry=entry, style=style,
         )  # fmt: skip
 
@@ -140,11 +142,13 @@ def sample_groups(
     if ends and all(math.isnan(leaf.accuracy) for leaf in ends):
         raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
     groups = [_group(node, agents[node.agent], tasks, table, recall, weights) for node in sampler.nodes]
-    whole = [
-        (leaf, _reward(float(leaf.parsed), leaf, _minimal_calls(tasks[walker.task]), weights).total)
-        for walker, leaf in zip(sampler.walkers, ends, strict=True)
-        if (walker.node is None or config.sampling == "tree") and not math.isnan(leaf.accuracy)
-    ]
+    whole = []
+    for walker, leaf in zip(sampler.walkers, ends, strict=True):
+        if (walker.node is None or config.sampling == "tree") and not math.isnan(leaf.accuracy):
+            reward = _reward(float(leaf.parsed), leaf, _minimal_calls(tasks[walker.task]), weights).total
+            whole.append((leaf, reward))
+            if on_end is not None:
+                on_end(walker.task, walker.player, reward)
     return groups, _stats(groups, whole, ends, len(tasks), table.traffic, time.perf_counter() - begin)
 
 
@@ -218,7 +222,7 @@ def _group(node: Node, agent: Agent, tasks: Sequence[Any], table: Table, recall:
     query = node.queries[node.agent]
     return NodeGroup(
         task=node.task,
-        task_id=_task_id(tasks, node.task),
+        task_id=task_id(tasks, node.task),
         agent=node.agent,
         policy=table.policy(node.agent),
         policy_version=node.drafts[0].sample.policy_version,
@@ -268,7 +272,8 @@ def _of(task: Any, name: str, default: Any) -> Any:
     return task.get(name, default) if isinstance(task, Mapping) else getattr(task, name, default)
 
 
-def _task_id(tasks: Sequence[Any], number: int) -> str:
+def task_id(tasks: Sequence[Any], number: int) -> str:
+    """What a task is called: its `id`, or its number."""
     return str(_of(tasks[number], "id", number))
 
 

@@ -5,7 +5,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from trainer.agents import Agent
 from trainer.env import Environment
@@ -71,6 +71,7 @@ def play(
     entry: str = "master",
     limits: Limits | None = None,
     retrieve: Callable[[str, str], Sequence[str]] | None = None,
+    style: Literal["compact", "json"] = "compact",
     seed: int = 0,
     parallel: int = 256,
     on_end: Callable[[Played], None] | None = None,
@@ -81,7 +82,7 @@ def play(
 
     Args:
         make_env: makes the environment of one episode.
-        agents, entry, limits, retrieve, seed: see `Episode`.
+        agents, entry, limits, retrieve, style, seed: see `Episode`.
         on_end: told of each episode when it ends.
 
     Raises: ValueError for two jobs of one id, and for a policy that returns another number of texts than it was asked.
@@ -112,6 +113,7 @@ def play(
                     limits=limits or Limits(),
                     retrieve=retrieve,
                     entry=entry,
+                    style=style,
                 )
             except Exception as error:  # whatever an environment raises is that episode's
                 _fail(played, error)
