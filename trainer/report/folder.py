@@ -1,0 +1,131 @@
+"""A run's folder as it is read: its configuration, metrics, evaluations and episodes, as far as they are there."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Line = dict[str, Any]
+KINDS = ("sft", "train", "eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """What a run has written so far. sft, train, evals: lines of metrics.jsonl, by step. reports: eval/{name}.json by name.
+    episodes: samples.jsonl. finished: the policies at the end are there."""
+
+    path: Path
+    config: dict[str, Any]
+    sft: list[Line] = field(default_factory=list)
+    train: list[Line] = field(default_factory=list)
+    evals: list[Line] = field(default_factory=list)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    episodes: list[Line] = field(default_factory=list)
+    finished: bool = False
+
+    def names(self, prefix: str, suffix: str = "") -> list[str]:
+        """What stands between prefix and suffix in the names of the training's scalars, in their order."""
+        found: dict[str, None] = {}
+        for line in self.train:
+            for name in line:
+                if name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix):
+                    inner = name[len(prefix) : len(name) - len(suffix)]
+                    if "/" not in inner:
+                        found[inner] = None
+        return list(found)
+
+    @property
+    def agents(self) -> list[str]:
+        """In the order of the metrics."""
+        return self.names("selected/")
+
+    def column(self, name: str) -> tuple[list[float], list[float]]:
+        """(steps, values) of a scalar of the training, where it is a number."""
+        return numbers(self.train, name)
+
+
+def numbers(lines: Sequence[Line], name: str) -> tuple[list[float], list[float]]:
+    """(steps, values) of a scalar, where it is a number."""
+    found = [(float(line["step"]), float(line[name])) for line in lines if _is_number(line.get(name))]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def read_run(path: str | os.PathLike[str]) -> RunFolder:
+    """Reads a run, also one that goes on: a last line that is still being written doesn't count.
+
+    Raises: FileNotFoundError for a folder that is no run's, saying what is missing; ValueError, with file and line, for what is
+    no JSON or no line of a run.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: expected the folder of a run, got {'a file' if folder.exists() else 'nothing'}")
+    if not (folder / "metrics.jsonl").is_file():
+        raise FileNotFoundError(f"{folder}: expected the folder of a run with metrics.jsonl, got none; `hima train` writes one")
+    lines = _lines(folder / "metrics.jsonl", ("kind", "step", "time"))
+    for number, line in enumerate(lines, 1):
+        if line["kind"] not in KINDS:
+            raise ValueError(f"{folder / 'metrics.jsonl'}:{number}: expected kind {', '.join(KINDS)}, got {line['kind']!r}")
+    samples = folder / "samples.jsonl"
+    return RunFolder(
+        path=folder,
+        config=_config(folder / "config.yaml"),
+        sft=_of(lines, "sft"),
+        train=_of(lines, "train"),
+        evals=_of(lines, "eval"),
+        reports={file.stem: _report(file) for file in sorted((folder / "eval").glob("*.json"))},
+        episodes=_lines(samples, ("step", "reward", "turns")) if samples.is_file() else [],
+        finished=(folder / "final" / "policies").is_dir(),
+    )
+
+
+def _of(lines: Sequence[Line], kind: str) -> list[Line]:
+    return sorted((line for line in lines if line["kind"] == kind), key=lambda line: float(line["step"]))
+
+
+def _lines(path: Path, names: Sequence[str]) -> list[Line]:
+    """JSON lines that have these names."""
+    texts = path.read_text(encoding="utf-8").split("\n")
+    found = []
+    for number, text in enumerate(texts, 1):
+        if not text:
+            continue
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            if number == len(texts):  # no newline yet
+                continue
+            raise ValueError(f"{path}:{number}: expected a JSON object, got an error: {error}") from None
+        missing = [name for name in names if not isinstance(line, dict) or name not in line]
+        if missing:
+            raise ValueError(f"{path}:{number}: expected {', '.join(names)}, got a line without {missing[0]}")
+        found.append(line)
+    return found
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got an error: {' '.join(str(error).split())}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON, got an error: {error}") from None
+    if not isinstance(report, dict) or not {"columns", "average"} <= report.keys():
+        raise ValueError(f"{path}: expected the report of an evaluation, with columns and average, got other JSON")
+    return report
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
