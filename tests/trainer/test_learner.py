@@ -101,6 +101,34 @@ def test_weight_decay_is_for_matrices() -> None:
     assert torch.equal(bias, torch.ones(2))
 
 
+def test_muon_steps_hidden_matrices_only() -> None:
+    torch.manual_seed(0)
+    hidden, table, norm = (torch.nn.Parameter(torch.zeros(*shape)) for shape in ((6, 4), (9, 4), (4,)))
+    config = OptimConfig(optimizer="muon", learning_rate=0.1)
+    optimizer = Optimizer([hidden, table, norm], config, hidden=[hidden])
+    for parameter in (hidden, table, norm):
+        parameter.grad = torch.randn(parameter.shape)
+    optimizer.step(0.0, 0.1)
+    sizes = torch.linalg.svdvals(hidden.detach())  # orthogonal, times 0.2 sqrt(6) of the learning rate
+    assert torch.allclose(sizes, torch.full((4,), 0.1 * 0.2 * 6**0.5), rtol=0.35)
+    assert torch.allclose(table.detach().abs(), torch.full((9, 4), 0.1), rtol=1e-4)  # AdamW's first step
+    assert torch.allclose(norm.detach().abs(), torch.full((4,), 0.1), rtol=1e-4)
+
+
+def test_muon_goes_on_where_it_was() -> None:
+    made, again = policies(paradigm="full"), policies(paradigm="full")
+    batch, config = sequences(made, AGENTS), LearnerConfig(learning_rate=1e-2, optimizer="muon")
+    learner, other = Learner(made, config), Learner(again, config)
+    tables = {id(made.bases[0].network.get_input_embeddings().weight), id(made.bases[0].network.get_output_embeddings().weight)}
+    assert not tables & {id(p) for p in made.bases[0].hidden_matrices(made.bases[0].policies[0])}
+    learner.sft_step(batch)
+    other.sft_step(batch)
+    other.load_state_dict(learner.state_dict())
+    learner.sft_step(batch)
+    other.sft_step(batch)
+    assert all(same(values(made)[name], values(again)[name]) for name in made.names)
+
+
 def test_later_iterations_are_off_policy() -> None:
     made = policies()
     batch = sequences(made, AGENTS)
