@@ -22,7 +22,7 @@ from trainer.hima_ecom.dataset import read_samples, read_tasks
 from trainer.hima_ecom.dataset.samples import Sample, samples
 from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks import Task, stream_tasks
-from trainer.rollout import Score, environment_score
+from trainer.rollout import Judge, Score, environment_score
 
 TRIES = 200  # tasks that are looked at for each one that is wanted, when languages and difficulties are chosen
 
@@ -36,7 +36,7 @@ def no_samples(memory: float) -> list[Sample]:
 class Setting:
     """What is played. make_env: an environment of its own for each trajectory. tasks: for `env.reset`, see `sample_groups`;
     RL goes through them in a shuffled order, over and over. tests: what evaluations play. samples: (share with memory) -> what
-    SFT learns; none by default. score, entry: as in `sample_groups`."""
+    SFT learns; none by default. score, judge, entry: as in `sample_groups`."""
 
     agents: Mapping[str, Agent]
     make_env: Callable[[], Environment]
@@ -44,6 +44,7 @@ class Setting:
     tests: Sequence[Job] = ()
     samples: Callable[[float], Sequence[Sample]] = no_samples
     score: Score = environment_score
+    judge: Judge | None = None
     entry: str = "master"
 
 

@@ -81,7 +81,6 @@ def step(run: Run) -> float:
         assert run.queries is not None
         tasks = run.queries.take(run.cursor, config.queries_per_step)
         with run.timed("rollout"):
-            style: Any = config.prompt_style
             groups, stats = sample_groups(
                 run.engine,
                 run.policies,
@@ -94,8 +93,9 @@ def step(run: Run) -> float:
                 memory=run.memory,
                 limits=config.limits,
                 score=setting.score,
+                judge=setting.judge,
                 entry=setting.entry,
-                style=style,
+                style=config.prompt_style,
                 max_prompt_tokens=run.max_prompt_tokens,
                 template_kwargs=config.chat_template_kwargs,
                 on_end=on_end,
@@ -162,7 +162,6 @@ def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | Non
     jobs = first_of_each(setting.tests, per_column)
     if not jobs:
         return None
-    style: Any = config.prompt_style
     policy = EnginePolicy(
         run.engine,
         run.policies,
@@ -184,7 +183,7 @@ def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | Non
             entry=setting.entry,
             limits=config.limits,
             retrieve=Recall(run.memory).strategies,
-            style=style,
+            style=config.prompt_style,
             on_end=lambda _: bar.update(),
         )
     folder = run.folder / "eval"
