@@ -36,7 +36,7 @@ LAYERS = [
     ("trainer.sequences",),
     ("trainer.step",),
     ("trainer.learner",),
-    ("trainer.sft",),
+    ("trainer.sft", "trainer.tiny"),
     ("trainer.policies",),
     ("trainer.evaluate",),
     ("trainer.play", "trainer.recall"),
@@ -50,8 +50,8 @@ LAYERS = [
     ("trainer.setting", "trainer.scalars"),
     ("trainer.run",),
     ("trainer.pretrain", "trainer.train"),
-    ("trainer.trainer",),
     ("trainer.arguments",),
+    ("trainer.trainer",),
     ("trainer",),
     ("bench",),
 ]
