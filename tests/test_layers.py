@@ -51,6 +51,7 @@ LAYERS = [
     ("trainer.run",),
     ("trainer.pretrain", "trainer.train"),
     ("trainer.arguments",),
+    ("trainer.arguments_model", "trainer.settings_of"),
     ("trainer.trainer",),
     ("trainer",),
     ("bench",),
