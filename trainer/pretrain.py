@@ -118,7 +118,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
 
     with progress(sft.total_steps, "SFT", "update", learner.step_number) as bar:
         for metrics in sft.run(start=learner.step_number, elapsed=spent):
-            run.log("sft", metrics.step, {f"learner/{name}": value for name, value in metrics.scalars().items()})
+            run.log("sft", learner.step_number, {f"learner/{name}": value for name, value in metrics.scalars().items()})
             bar.set_postfix(loss=f"{metrics.loss / max(len(metrics.agents), 1):.3f}", refresh=False)
             bar.update()
             if run.stop.asked or (chosen.save_steps and learner.step_number % chosen.save_steps == 0):

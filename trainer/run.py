@@ -170,13 +170,8 @@ class Run:
             if self.memory is not None:
                 self.memory.snapshot(folder / MEMORY[0])
 
-        state: dict[str, Any] = {
-            "cursor": self.cursor,
-            "evaluated": self.evaluated,
-            "seconds": self.seconds,
-            "time": self.metrics.elapsed,
-        }
-        state |= {"tasks": self._fingerprint(), "random": random_state()}
+        state: dict[str, Any] = {"cursor": self.cursor, "evaluated": self.evaluated, "seconds": self.seconds}
+        state |= {"time": self.metrics.elapsed, "tasks": self._fingerprint(), "random": random_state()}
         return self.checkpoints.save(self.step, state, write)
 
     def close(self) -> None:

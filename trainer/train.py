@@ -73,6 +73,7 @@ def step(run: Run) -> float:
     """
     config, setting = run.config, run.setting
     number, before = run.step + 1, run.engine.stats
+    run.engine.reset()  # a resumed run has nothing either: so both round alike
     episodes: dict[int, dict[str, Any]] = {}
 
     def on_end(task: int, player: Player, reward: float) -> None:
@@ -170,6 +171,7 @@ def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | Non
     jobs = first_of_each(setting.tests, per_column)
     if not jobs:
         return None
+    run.engine.reset()
     if setting.judge is not None:
         judge_tests(run, name, jobs)
         return None
