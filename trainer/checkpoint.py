@@ -96,6 +96,12 @@ class Checkpoints:
             shutil.rmtree(path)
 
 
+def save_tensors(value: Any, path: Path) -> None:
+    """torch.save; a full disk is an OSError here, which given a path torch would not tell."""
+    with path.open("wb") as file:
+        torch.save(value, file)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         state = dict(json.loads((path / STATE).read_text(encoding="utf-8")))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from trainer.checkpoint import STATE, Checkpoint, random_state, set_random_state
+from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
 from trainer.config import TrainConfig
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner
@@ -111,7 +111,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     def save() -> None:
         def write(folder: Path) -> None:
             policies.save(folder / "policies")
-            torch.save(learner.state_dict(), folder / "learner.pt")
+            save_tensors(learner.state_dict(), folder / "learner.pt")
 
         state = {"time": run.metrics.elapsed, "seconds": spent + run.metrics.elapsed - before, "random": random_state()}
         checkpoints.save(learner.step_number, state, write)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, set_random_state
+from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, save_tensors, set_random_state
 from trainer.config import TrainConfig
 from trainer.dialogue import TokenContext
 from trainer.engine.base import Engine
@@ -166,7 +166,7 @@ class Run:
 
         def write(folder: Path) -> None:
             self.policies.save(folder / "policies")
-            torch.save(self.learner.state_dict(), folder / "learner.pt")
+            save_tensors(self.learner.state_dict(), folder / "learner.pt")
             if self.memory is not None:
                 self.memory.snapshot(folder / MEMORY[0])
 
