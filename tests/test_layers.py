@@ -36,7 +36,7 @@ LAYERS = [
     ("trainer.sequences",),
     ("trainer.step",),
     ("trainer.learner",),
-    ("trainer.sft",),
+    ("trainer.sft", "trainer.tiny"),
     ("trainer.policies",),
     ("trainer.evaluate",),
     ("trainer",),
