@@ -1,5 +1,6 @@
 """How a policy's parameters are stepped: AdamW or Muon on fp32, the gradient norm clipped, a schedule of the learning rate."""
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,4 +115,4 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError for the state of other parameters."""
         for part, saved in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
+            part.load_state_dict(copy.deepcopy(saved))  # it would step the tensors of `state`

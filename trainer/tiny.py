@@ -40,9 +40,18 @@ class TinyConfig:
     intermediate_size: int = 384
     layers: int = 2
     heads: int = 4  # of attention; keys and values have as many
-    look_back: tuple[int, ...] = (1, 1, 2, 3)  # tokens, for each head of the first layer
+    look_back: tuple[int, ...] = (1, 2, 3, 4)  # tokens, for each head of the first layer; the first copies
     positions: int = 4096
-    rope_theta: float = 10000.0
+    rope_theta: float = 1e6
+
+    def __post_init__(self) -> None:
+        if self.layers < 2:
+            raise ValueError(f"layers: expected at least 2, one that looks back and one that copies, got {self.layers}")
+        if self.heads < 3 or self.hidden_size % (2 * self.heads):
+            expected = f"at least 3 that divide hidden_size = {self.hidden_size} into even parts"
+            raise ValueError(f"heads: expected {expected}, got {self.heads}")
+        if len(self.look_back) != self.heads or self.look_back[0] != 1:
+            raise ValueError(f"look_back: expected 1 and then {self.heads - 1} more distances, got {self.look_back}")
 
 
 def create(
@@ -91,46 +100,49 @@ def induction_heads(model: Qwen3ForCausalLM, look_back: Sequence[int]) -> None:
 
     Every token's embedding gets a common part, c. Queries and keys of the first layer are made of c alone, so that the scores
     of a head depend on the distance: sum_f a_f cos(theta_f (distance - look_back)), over the fastest rotary frequencies
-    theta_f. What its values carry is what the last layer's keys are made of, in the same basis as its queries.
+    theta_f. The first head carries a part of the embeddings, `reads`, of the token that it sees into another part of the
+    stream, `writes`. The last layer's queries read the one, its keys the other, over the slow frequencies, that is at any
+    distance; its values say again the token that they find.
     """
     config: Any = model.config
     width, size, std = config.hidden_size, config.head_dim, config.initializer_range
     first, last = model.model.layers[0].self_attn, model.model.layers[-1].self_attn
     common = torch.randint(0, 2, (width,)).float() * 2 - 1
     blind = torch.eye(width) - torch.outer(common, common) / width  # projects c away
+    basis = torch.linalg.qr(torch.cat([common[:, None], torch.randn(width, width - 1)], 1)).Q[:, 1:]
+    reads, writes = basis[:, :size], basis[:, size : 2 * size]
 
     def near(heads: torch.Tensor) -> torch.Tensor:
         return heads + 0.005 * torch.randn_like(heads)
-
-    def basis(columns: int) -> torch.Tensor:
-        """[width, columns], orthonormal, blind for c."""
-        orthonormal: torch.Tensor = torch.linalg.qr(blind @ torch.randn(width, columns)).Q
-        return orthonormal
 
     embedding = model.model.embed_tokens.weight
     embedding.copy_(embedding @ blind + std * common)
     speeds = config.rope_parameters["rope_theta"] ** (-torch.arange(0, size, 2) / size)
     amplitudes = torch.zeros(size // 2)
-    amplitudes[:4] = torch.tensor([8.0, 6.0, 4.0, 2.0])[: size // 2]
+    amplitudes[:4] = torch.tensor([8.0, 6.0, 4.0, 2.0])
+    slow = (speeds < 0.02).float().repeat(2)
+    say = torch.linalg.qr(torch.randn(width, width)).Q @ blind
     for head, distance in enumerate(look_back):
         rows = slice(head * size, (head + 1) * size)
-        angles = {first.q_proj: -distance * speeds, first.k_proj: 0 * speeds}
-        for projection, angle in angles.items():
+        for projection, angle in ((first.q_proj, -distance * speeds), (first.k_proj, 0 * speeds)):
             pairs = torch.cat([amplitudes.sqrt() * angle.cos(), amplitudes.sqrt() * angle.sin()])
             projection.weight[rows] = near(torch.outer(pairs / pairs.square().mean().sqrt(), common) / width)
-        first.v_proj.weight[rows] = basis(size).T
-        first.o_proj.weight[:, rows] = std * basis(size)
-    says = torch.linalg.qr(torch.randn(width, width)).Q.T @ blind
-    before = [head for head, distance in enumerate(look_back) if distance == 1]
-    for head in range(config.num_attention_heads):
-        rows, carried = slice(head * size, (head + 1) * size), before[head % len(before)] * size
-        last.q_proj.weight[rows] = near(first.v_proj.weight[carried : carried + size])
-        last.k_proj.weight[rows] = near(first.o_proj.weight[:, carried : carried + size].T / std)
-        last.v_proj.weight[rows] = says[rows]
-        last.o_proj.weight[:, rows] = std * says[rows].T
-    for layer, score in ((first, float(amplitudes.sum())), (last, 8.0)):  # the largest scores, which q_norm and k_norm bound
-        for norm in (layer.q_norm, layer.k_norm):
+        seen, told = (reads, 4.0 * writes) if head == 0 else (_orthonormal(blind, size), 0.3 * _orthonormal(blind, size))
+        first.v_proj.weight[rows], first.o_proj.weight[:, rows] = seen.T, std * told
+        last.q_proj.weight[rows], last.k_proj.weight[rows] = near(reads.T * slow[:, None]), near(writes.T * slow[:, None])
+        last.v_proj.weight[rows], last.o_proj.weight[:, rows] = say[rows], 3.0 * std * say[rows].T
+    for layer in model.model.layers[1:-1]:  # what lies between adds nothing yet
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    for attention, score in ((first, float(amplitudes.sum())), (last, 20.0)):  # the largest scores that the norms allow
+        for norm in (attention.q_norm, attention.k_norm):
             norm.weight.fill_((score / size**0.5) ** 0.5)
+
+
+def _orthonormal(blind: torch.Tensor, columns: int) -> torch.Tensor:
+    """[width, columns], blind for c."""
+    found: torch.Tensor = torch.linalg.qr(blind @ torch.randn(len(blind), columns)).Q
+    return found
 
 
 def _tokenizer(

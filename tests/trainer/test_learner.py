@@ -72,7 +72,7 @@ def test_each_policy_is_clipped_by_its_own_norm() -> None:
         learner = Learner(made, LearnerConfig(learning_rate=1e-2, max_grad_norm=limit))
         norms = learner.step(sequences(made, ("qa", "efc"))).grad_norms
         assert norms["qa"] != pytest.approx(norms["efc"], rel=0.01)
-        moments.append({p: opt.state_dict()["state"] for p, opt in learner.optimizers.items()})
+        moments.append({p: opt.state_dict()["parts"][0]["state"] for p, opt in learner.optimizers.items()})
     for policy in ("qa", "efc"):  # the first moment is 0.1 times the clipped gradient
         clipped, free = (
             math.sqrt(sum(float(entry["exp_avg"].double().square().sum()) for entry in m[policy].values())) for m in moments
@@ -183,7 +183,11 @@ def test_a_step_that_is_not_finite_is_skipped(paradigm: str, dtype: str, tmp_pat
     learner = Learner(made, CONFIG, failures=tmp_path / "failures")
     good = sequences(made, AGENTS)
     learner.step(good)
-    before, versions, moments = values(made), dict(made.versions), learner.state_dict()["optimizers"]["qa"]["state"][0]["step"]
+    before, versions, moments = (
+        values(made),
+        dict(made.versions),
+        learner.state_dict()["optimizers"]["qa"]["parts"][0]["state"][0]["step"],
+    )
     bad = [*good, TrainSequence("qa", "qa", (5, 6, 7), 2, math.nan)]
     metrics = learner.step(bad)
     assert metrics.skipped is not None
@@ -191,7 +195,7 @@ def test_a_step_that_is_not_finite_is_skipped(paradigm: str, dtype: str, tmp_pat
     assert metrics.scalars()["skipped"] == 1.0
     assert all(same(values(made)[name], before[name]) for name in AGENTS)
     assert made.versions == versions
-    assert learner.state_dict()["optimizers"]["qa"]["state"][0]["step"] == moments
+    assert learner.state_dict()["optimizers"]["qa"]["parts"][0]["state"][0]["step"] == moments
     assert metrics.kept == tmp_path / "failures" / "step-000001.pt"
     record = torch.load(metrics.kept)
     assert record["reason"] == metrics.skipped
