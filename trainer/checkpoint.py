@@ -96,6 +96,12 @@ class Checkpoints:
             shutil.rmtree(path)
 
 
+def save_tensors(value: Any, path: Path) -> None:
+    """torch.save; a full disk is an OSError here, which given a path torch would not tell."""
+    with path.open("wb") as file:
+        torch.save(value, file)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         state = dict(json.loads((path / STATE).read_text(encoding="utf-8")))
@@ -128,7 +134,8 @@ def is_full(error: BaseException) -> bool:
 def random_state() -> dict[str, Any]:
     """The global generators of Python, NumPy and torch, as JSON. A run draws nothing from them; environments may."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is meant
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is meant
+    kind, keys, position, has_gauss, cached = legacy
     found: dict[str, Any] = {
         "python": [version, list(words), gauss],
         "numpy": [kind, keys.tolist(), position, has_gauss, cached],

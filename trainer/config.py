@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from himakernels.checks import check_choice, check_non_negative, check_positive
 from trainer.config_file import build, dump, read
@@ -20,13 +20,11 @@ from trainer.hima_ecom.tasks import COLUMNS
 from trainer.hima_ecom.tasks.task import LANGUAGES
 from trainer.memory import MemoryConfig
 from trainer.models import ModelConfig
+from trainer.prompts import Style
 from trainer.step import LearnerConfig
 from trainer.vrgrpo import VRGRPOConfig
 
 __all__ = ["DataConfig", "SFTConfig", "TrainConfig"]
-
-PromptStyle = Literal["compact", "json", "brief"]
-STYLES = ("compact", "json", "brief")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +61,7 @@ class SFTConfig:
     seconds: float | None = None  # no update begins later
     batch_tokens: int = 2048  # trained tokens of an update
     learning_rate: float = 1e-3
+    optimizer: Literal["adamw", "muon"] = "adamw"  # see `trainer.optim`
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "cosine"  # over the epochs; without epochs, over the seconds
     warmup_steps: int = 20
@@ -80,6 +79,7 @@ class SFTConfig:
         for name in ("seconds", "batch_tokens", "learning_rate", "max_tokens", "save_steps"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
         check_choice("trains", self.trains, ("base", "policies"))
         if not 0 <= self.memory <= 1:
@@ -113,7 +113,7 @@ class TrainConfig:
     queries_per_step: int = 8
     max_steps: int | None = 200  # of RL; 0: SFT only; None: until `max_seconds` are over
     max_seconds: float | None = None  # of RL over all its resumes; no step begins later
-    prompt_style: PromptStyle = "compact"  # see `trainer.prompts.system_prompt`
+    prompt_style: Style = "compact"  # see `trainer.prompts.system_prompt`
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # for the chat template: {"enable_thinking": False}
     max_prompt_tokens: int | None = None  # an episode with a longer prompt ends; None: what network and learner can take
     logging_steps: int = 1  # steps between lines of metrics
@@ -134,7 +134,7 @@ class TrainConfig:
         for name in ("logged_episodes", "eval_tasks", "eval_temperature", "max_steps"):
             if getattr(self, name) is not None:
                 check_non_negative(name, getattr(self, name))
-        check_choice("prompt_style", self.prompt_style, STYLES)
+        check_choice("prompt_style", self.prompt_style, get_args(Style))
         if self.engine != "local":
             raise ValueError(f"engine: expected 'local', the one there is so far, got {self.engine!r}")
         if not self.output_dir:

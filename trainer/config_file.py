@@ -135,7 +135,7 @@ def _build(cls: type[T], values: Mapping[str, Any], key: Key, places: Mapping[Ke
             value = _build(nested, value, inner, places)  # type: ignore[arg-type]
         made[name] = value
     try:
-        return dacite.from_dict(cls, made, _DACITE)  # type: ignore[type-var]
+        return dacite.from_dict(cls, made, _DACITE)
     except dacite.WrongTypeError as error:
         name = str(error.field_path).split(".")[0]
         expected = _type(hints[name])

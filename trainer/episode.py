@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from trainer.agents import Agent
 from trainer.env import Environment, Step
-from trainer.prompts import first_message, system_prompt
+from trainer.prompts import Style, first_message, system_prompt
 from trainer.react import Action, Answer, Malformed
 from trainer.types import Call, Message, Outcome, Reason, Request
 
@@ -90,7 +90,7 @@ class Episode:
         limits: Limits = Limits(),
         retrieve: Callable[[str, str], Sequence[str]] | None = None,
         entry: str = "master",
-        style: Literal["compact", "json"] = "compact",
+        style: Style = "compact",
     ) -> None:
         for name in (entry, *(name for agent in agents.values() for name in agent.subagents)):
             if name not in agents:

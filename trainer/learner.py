@@ -52,7 +52,10 @@ class Learner:
     def __init__(self, policies: Policies, config: LearnerConfig, *, failures: str | Path = "failures") -> None:
         self.policies, self.config, self.failures = policies, config, Path(failures)
         self.step_number = 0  # steps taken, skipped ones too
-        self.optimizers = {policy: Optimizer(policies.parameters(policy), config) for policy in policies.names}
+        self.optimizers = {
+            policy: Optimizer(policies.parameters(policy), config, hidden=policies.base_of(policy).hidden_matrices(policy))
+            for policy in policies.names
+        }
         self._options = config.options().arguments()
         if config.kl_coef and not all(base.has_reference for base in policies.bases):
             raise ValueError(

@@ -113,6 +113,13 @@ class Base:
         """What the optimiser of a policy steps: fp32, in the order of the network's own."""
         return self._masters[policy]
 
+    def hidden_matrices(self, policy: str) -> list[nn.Parameter]:
+        """Those of `parameters` that are matrices from hidden states to hidden states: no token embeddings, no head."""
+        ends = (self.network.get_input_embeddings(), self.network.get_output_embeddings())
+        tables = {id(p) for end in ends if isinstance(end, nn.Module) for p in end.parameters()}
+        pairs = zip(self._trained[policy], self._masters[policy], strict=True)
+        return [master for trained, master in pairs if trained.dim() == 2 and id(trained) not in tables]
+
     def take_gradients(self) -> None:
         """After each backward: adds the gradients of a bf16 network to its masters', in fp32, and clears them."""
         for trained, masters in self._apart():

@@ -1,7 +1,8 @@
-"""How a policy's parameters are stepped: AdamW on fp32, its gradient norm clipped, a schedule of the learning rate."""
+"""How a policy's parameters are stepped: AdamW or Muon on fp32, the gradient norm clipped, a schedule of the learning rate."""
 
+import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ class OptimConfig:
     """The optimiser of every policy, which has its own moments and its own gradient norm."""
 
     learning_rate: float = 1e-5
+    # "muon" steps the matrices between layers by their orthogonalised momentum (scaled as in arXiv 2502.16982, so that AdamW's
+    # learning rates fit), and all else, token embeddings and heads too, by AdamW. For networks trained from scratch.
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.0  # of matrices; norms and biases have none
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -26,6 +30,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check_positive("learning_rate", self.learning_rate)
+        check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_non_negative("weight_decay", self.weight_decay)
         if not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
             raise ValueError(f"betas: expected two numbers in [0, 1), got {self.betas}")
@@ -59,16 +64,30 @@ def decay(schedule: str, x: float) -> float:
 
 
 class Optimizer:
-    """AdamW of one policy's parameters."""
+    """AdamW of one policy's parameters, with Muon for its `hidden` matrices where config asks for it."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig, *, hidden: Sequence[nn.Parameter] = ()) -> None:
         self.parameters, self.config = list(parameters), config
-        matrices = [p for p in self.parameters if p.dim() >= 2]
-        rest = [p for p in self.parameters if p.dim() < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": config.weight_decay}]
-        if rest:
-            groups.append({"params": rest, "weight_decay": 0.0})
-        self.adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+        own = {id(p) for p in hidden} if config.optimizer == "muon" else set()
+        left = [p for p in self.parameters if id(p) not in own]
+        matrices, rest = [p for p in left if p.dim() >= 2], [p for p in left if p.dim() < 2]
+        groups: list[dict[str, Any]] = [
+            {"params": group, "weight_decay": decay} for group, decay in ((matrices, config.weight_decay), (rest, 0.0)) if group
+        ]
+        self.parts: list[torch.optim.Optimizer] = []
+        if groups:
+            self.parts.append(
+                torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+            )
+        if own:
+            self.parts.append(
+                torch.optim.Muon(
+                    [p for p in self.parameters if id(p) in own],
+                    lr=config.learning_rate,
+                    weight_decay=config.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
 
     def grad_norm(self) -> torch.Tensor:
         """[] of all its gradients together, on their device."""
@@ -79,18 +98,21 @@ class Optimizer:
         if norm > self.config.max_grad_norm:
             grads = [p.grad for p in self.parameters if p.grad is not None]
             torch._foreach_mul_(grads, self.config.max_grad_norm / (norm + 1e-6))
-        for group in self.adamw.param_groups:
-            group["lr"] = rate
-        self.adamw.step()
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
 
     def clear(self) -> None:
         """No parameter has a gradient after it."""
-        self.adamw.zero_grad(set_to_none=True)
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and steps."""
-        return self.adamw.state_dict()
+        return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError for the state of other parameters."""
-        self.adamw.load_state_dict(dict(state))
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(copy.deepcopy(saved))  # it would step the tensors of `state`

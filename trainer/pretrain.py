@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from trainer.checkpoint import STATE, Checkpoint, random_state, set_random_state
+from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
 from trainer.config import TrainConfig
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner
@@ -21,8 +21,8 @@ from trainer.models import ModelConfig, Policies
 from trainer.run import Run, progress, prompt_limit
 from trainer.sft import SFT, sft_sequences
 from trainer.step import LearnerConfig
-
-TINY = "tiny"  # the model that is made here, with its tokenizer
+from trainer.tiny import NAME as TINY
+from trainer.tiny import create as create_tiny
 
 
 def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any = None) -> Policies:
@@ -60,8 +60,6 @@ def _made(run: Run, model: PreTrainedModel | None, tokenizer: Any) -> Policies:
         if not samples:
             raise ValueError("sft: expected samples of experts, got none; set sft.epochs=0, or data.sft_tasks above 0")
     if name == TINY and model is None:
-        from trainer.tiny import create as create_tiny
-
         tokenizer, models[name] = create_tiny(samples, run.setting.agents, config.seed, style=config.prompt_style)
 
     def create(made: ModelConfig, networks: Mapping[str, PreTrainedModel], given: Any) -> Policies:
@@ -87,13 +85,12 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     chosen = config.sft
     learner = Learner(policies, sft_config(config), failures=run.folder / "failures")
     limit = min(prompt_limit(replace(config, max_prompt_tokens=None), policies), chosen.max_tokens or 2**31)
-    style: Any = config.prompt_style
     sequences = sft_sequences(
         samples,
         run.setting.agents,
         policies,
         max_tokens=limit,
-        style=style,
+        style=config.prompt_style,
         template_kwargs=config.chat_template_kwargs,
     )
     sft = SFT(
@@ -114,14 +111,14 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     def save() -> None:
         def write(folder: Path) -> None:
             policies.save(folder / "policies")
-            torch.save(learner.state_dict(), folder / "learner.pt")
+            save_tensors(learner.state_dict(), folder / "learner.pt")
 
         state = {"time": run.metrics.elapsed, "seconds": spent + run.metrics.elapsed - before, "random": random_state()}
         checkpoints.save(learner.step_number, state, write)
 
     with progress(sft.total_steps, "SFT", "update", learner.step_number) as bar:
         for metrics in sft.run(start=learner.step_number, elapsed=spent):
-            run.log("sft", metrics.step, {f"learner/{name}": value for name, value in metrics.scalars().items()})
+            run.log("sft", learner.step_number, {f"learner/{name}": value for name, value in metrics.scalars().items()})
             bar.set_postfix(loss=f"{metrics.loss / max(len(metrics.agents), 1):.3f}", refresh=False)
             bar.update()
             if run.stop.asked or (chosen.save_steps and learner.step_number % chosen.save_steps == 0):
@@ -144,6 +141,7 @@ def sft_config(config: TrainConfig, total_steps: int | None = None) -> LearnerCo
     warmup = sft.warmup_steps if total_steps is None else min(sft.warmup_steps, total_steps - 1)
     return LearnerConfig(
         learning_rate=sft.learning_rate,
+        optimizer=sft.optimizer,
         weight_decay=sft.weight_decay,
         betas=config.learner.betas,
         eps=config.learner.eps,

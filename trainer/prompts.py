@@ -3,9 +3,11 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from trainer.agents import Agent
+
+Style = Literal["compact", "json", "brief"]
 
 _CALL = """\
 To use {what}, write this and wait for the observation:
@@ -21,13 +23,16 @@ Final Answer: <answer, in the language of the task>"""
 
 
 @lru_cache(maxsize=256)
-def system_prompt(agent: Agent, *, style: Literal["compact", "json"] = "compact") -> str:
+def system_prompt(agent: Agent, *, style: Style = "compact") -> str:
     """An agent's role, the grammar of `trainer.react`, its sub-agents and tools. Computed once an agent.
 
-    Args: style: "compact" writes a tool as `name(argument: type, optional?: type): description`, "json" as its JSON schema.
+    Args: style: "compact" writes a tool as `name(argument: type, optional?: type): description`, "json" as its JSON schema;
+        "brief" is the agent's name alone, for a model that is trained from scratch and knows its tools by heart.
     """
-    if style not in ("compact", "json"):
-        raise ValueError(f"style: expected 'compact' or 'json', got {style!r}")
+    if style not in get_args(Style):
+        raise ValueError(f"style: expected {', '.join(map(repr, get_args(Style)))}, got {style!r}")
+    if style == "brief":
+        return agent.name
     write = _signature if style == "compact" else _json
     subagents = [write(tool["function"]) for tool in agent.tools if tool["function"]["name"] in agent.subagents]
     tools = [write(tool["function"]) for tool in agent.tools if tool["function"]["name"] not in agent.subagents]

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.agents import Agent
 from trainer.env import Environment
 from trainer.episode import Episode, Limits
 from trainer.memory import Memory
 from trainer.play import Player, Policies, Table, Traffic, describe
+from trainer.prompts import Style
 from trainer.recall import Asking, Recall
 from trainer.rewards import Reward, RewardWeights, action_reward, format_reward
 from trainer.vrgrpo import NodeGroup, Sibling, VRGRPOConfig
@@ -87,7 +88,7 @@ def sample_groups(
     score: Score = environment_score,
     judge: Judge | None = None,
     entry: str = "master",
-    style: Literal["compact", "json"] = "compact",
+    style: Style = "compact",
     max_prompt_tokens: int | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
     on_end: Callable[[int, Player, float], None] | None = None,

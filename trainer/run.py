@@ -19,11 +19,12 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, set_random_state
+from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, save_tensors, set_random_state
 from trainer.config import TrainConfig
 from trainer.dialogue import TokenContext
 from trainer.engine.base import Engine
 from trainer.engine.local import LocalEngine
+from trainer.evaluate import Report
 from trainer.learner import Learner
 from trainer.memory import Memory, load_embedder
 from trainer.metrics import EPISODES, LINES, Metrics
@@ -35,8 +36,10 @@ from trainer.stopping import Stop, StoppableEngine
 CONFIG = "config.yaml"
 MEMORY = ("memory.sqlite", "memory.sqlite-wal", "memory.sqlite-shm")
 # What another process may be given to go on with: how long, how often, where to. The rest is what is being trained.
-CHANGEABLE = ("output_dir", "max_steps", "max_seconds", "logging_steps", "logged_episodes", "eval_steps", "eval_tasks")
-CHANGEABLE += ("save_steps", "save_total_limit")
+CHANGEABLE = (
+    *("output_dir", "max_steps", "max_seconds", "logging_steps", "logged_episodes"),
+    *("eval_steps", "eval_tasks", "save_steps", "save_total_limit"),
+)
 Log = Callable[[str, int, Mapping[str, float]], None]
 
 
@@ -49,6 +52,7 @@ class Run:
         stop: asked between phases.
         resume: go on with what stands in the folder; without, a folder that holds a run is refused.
         on_log: told of every line of metrics: (kind, step, scalars).
+        on_report: told of every evaluation.
 
     Raises: FileExistsError for a folder with a run, FileNotFoundError for none to resume; ValueError where the configuration
     differs from that of the run in the folder.
@@ -59,9 +63,16 @@ class Run:
     learner: Learner
 
     def __init__(
-        self, config: TrainConfig, setting: Setting, stop: Stop, *, resume: bool = False, on_log: Log | None = None
+        self,
+        config: TrainConfig,
+        setting: Setting,
+        stop: Stop,
+        *,
+        resume: bool = False,
+        on_log: Log | None = None,
+        on_report: Callable[[Report], None] | None = None,
     ) -> None:
-        self.config, self.setting, self.stop, self.on_log = config, setting, stop, on_log
+        self.config, self.setting, self.stop, self.on_log, self.on_report = config, setting, stop, on_log, on_report
         self.folder = Path(config.output_dir)
         self.queries = Queries(setting.tasks, config.seed) if config.max_steps != 0 else None
         self.memory: Memory | None = None
@@ -99,8 +110,16 @@ class Run:
     def done(self) -> bool:
         """Whether an earlier process came to the end of what is asked for now."""
         path = self.final / STATE
-        at = self._last.state if self._last is not None else {"step": 0, "seconds": 0.0}
+        at: dict[str, Any] = self._last.state if self._last is not None else {"step": 0, "seconds": 0.0}
         return path.is_file() and json.loads(path.read_text())["step"] == at["step"] and self.is_over(at["step"], at["seconds"])
+
+    @staticmethod
+    def check_last(config: TrainConfig, path: Path) -> None:
+        """Raises: ValueError if `path` isn't the last checkpoint of the run."""
+        last = Checkpoints(Path(config.output_dir) / "checkpoints").latest()
+        if last is None or last.path.resolve() != path.resolve():
+            expected = "True" if last is None else f"True or the last checkpoint, {last.path}"
+            raise ValueError(f"resume_from_checkpoint: expected {expected}, got {path}")
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Whether no step begins after so many, which took so long."""
@@ -147,12 +166,12 @@ class Run:
 
         def write(folder: Path) -> None:
             self.policies.save(folder / "policies")
-            torch.save(self.learner.state_dict(), folder / "learner.pt")
+            save_tensors(self.learner.state_dict(), folder / "learner.pt")
             if self.memory is not None:
                 self.memory.snapshot(folder / MEMORY[0])
 
-        state = {"cursor": self.cursor, "evaluated": self.evaluated, "seconds": self.seconds, "time": self.metrics.elapsed}
-        state |= {"tasks": self._fingerprint(), "random": random_state()}
+        state: dict[str, Any] = {"cursor": self.cursor, "evaluated": self.evaluated, "seconds": self.seconds}
+        state |= {"time": self.metrics.elapsed, "tasks": self._fingerprint(), "random": random_state()}
         return self.checkpoints.save(self.step, state, write)
 
     def close(self) -> None:
@@ -177,7 +196,8 @@ class Run:
 
     def _metrics(self) -> Metrics:
         """With the lines up to where the run goes on."""
-        sft, state, ends = self.sft_checkpoints.latest(), {"time": 0.0}, {"sft": 0, "train": -1, "eval": -1}
+        sft, ends = self.sft_checkpoints.latest(), {"sft": 0, "train": -1, "eval": -1}
+        state: dict[str, Any] = {"time": 0.0}
         if sft is not None:
             state = sft.state
             ends["sft"] = state["step"]

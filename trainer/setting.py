@@ -24,6 +24,7 @@ from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks import Task, stream_tasks
 from trainer.rollout import Judge, Score, environment_score
 
+Template = Callable[[Any], str | None]  # a tokenizer -> the chat template to read it under
 TRIES = 200  # tasks that are looked at for each one that is wanted, when languages and difficulties are chosen
 
 

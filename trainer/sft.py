@@ -17,7 +17,7 @@ from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner, StepMetrics, TrainSequence
 from trainer.models import Policies
 from trainer.optim import decay
-from trainer.prompts import system_prompt
+from trainer.prompts import Style, system_prompt
 from trainer.types import Message
 
 __all__ = ["SFT", "sft_sequence", "sft_sequences"]
@@ -28,7 +28,7 @@ def sft_sequence(
     agent: Agent,
     policies: Policies,
     *,
-    style: Literal["compact", "json"] = "compact",
+    style: Style = "compact",
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> TrainSequence:
     """A sample as its agent will see it in an episode, after the system prompt; its assistant messages are trained.
@@ -57,7 +57,7 @@ def sft_sequences(
     policies: Policies,
     *,
     max_tokens: int | None = None,
-    style: Literal["compact", "json"] = "compact",
+    style: Style = "compact",
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[TrainSequence]:
     """The samples of agents that `policies` has, in their order; those of more than `max_tokens` tokens are left out."""

@@ -75,6 +75,10 @@ class StoppableEngine:
         """See `Engine.update_policy`."""
         self.engine.update_policy(policy)
 
+    def reset(self) -> None:
+        """See `Engine.reset`."""
+        self.engine.reset()
+
     @property
     def stats(self) -> EngineStats:
         """See `Engine.stats`."""

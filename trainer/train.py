@@ -10,6 +10,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from trainer.checkpoint import STATE
@@ -18,6 +19,7 @@ from trainer.lessons import observations
 from trainer.play import Player, seed_of
 from trainer.policies.engine import EnginePolicy
 from trainer.recall import Recall
+from trainer.reward_funcs import RewardFuncs
 from trainer.rollout import sample_groups
 from trainer.run import Run, progress
 from trainer.scalars import (
@@ -71,17 +73,19 @@ def step(run: Run) -> float:
     """
     config, setting = run.config, run.setting
     number, before = run.step + 1, run.engine.stats
+    run.engine.reset()  # a resumed run has nothing either: so both round alike
     episodes: dict[int, dict[str, Any]] = {}
 
     def on_end(task: int, player: Player, reward: float) -> None:
         if task not in episodes and len(episodes) < config.logged_episodes:
             episodes[task] = episode(tasks, task, player, reward, setting.entry)
 
+    if isinstance(setting.judge, RewardFuncs):
+        setting.judge.state.global_step, setting.judge.state.max_steps = run.step, config.max_steps or 0
     with run.timed("step"):
         assert run.queries is not None
         tasks = run.queries.take(run.cursor, config.queries_per_step)
         with run.timed("rollout"):
-            style: Any = config.prompt_style
             groups, stats = sample_groups(
                 run.engine,
                 run.policies,
@@ -96,7 +100,7 @@ def step(run: Run) -> float:
                 score=setting.score,
                 judge=setting.judge,
                 entry=setting.entry,
-                style=style,
+                style=config.prompt_style,
                 max_prompt_tokens=run.max_prompt_tokens,
                 template_kwargs=config.chat_template_kwargs,
                 on_end=on_end,
@@ -117,7 +121,10 @@ def step(run: Run) -> float:
         scalars |= engine_scalars(before, run.engine.stats) | update_scalars(update, run.policies)
         if run.memory is not None and evolution is not None:
             scalars |= memory_scalars(run.memory, evolution, setting.agents)
-        run.log("train", number, scalars | {f"seconds/{name}": value for name, value in run.phases.items()})
+        scalars |= judge_scalars(run)
+        said = {"errors": list(stats.errors)} if stats.errors else {}
+        said |= {"skipped": [update.skipped]} if update.skipped else {}
+        run.log("train", number, scalars | {f"seconds/{name}": value for name, value in run.phases.items()}, **said)
         for record in episodes.values():
             run.metrics.episode(number, record)
     run.phases.clear()
@@ -155,15 +162,19 @@ def save(run: Run) -> None:
 
 
 def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | None:
-    """Plays the tests, all or the first so many of each column, with the memory as it is; None if there are none.
+    """Plays the tests, all or the first so many of each column, with the memory as it is; None if there is no report.
 
-    The report is in {output_dir}/eval/{name}.json, its numbers among the metrics.
+    The report is in {output_dir}/eval/{name}.json, its numbers among the metrics. Tests that reward functions judge have no
+    report, only numbers.
     """
     config, setting = run.config, run.setting
     jobs = first_of_each(setting.tests, per_column)
     if not jobs:
         return None
-    style: Any = config.prompt_style
+    run.engine.reset()
+    if setting.judge is not None:
+        judge_tests(run, name, jobs)
+        return None
     policy = EnginePolicy(
         run.engine,
         run.policies,
@@ -185,14 +196,47 @@ def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | Non
             entry=setting.entry,
             limits=config.limits,
             retrieve=Recall(run.memory).strategies,
-            style=style,
+            style=config.prompt_style,
             on_end=lambda _: bar.update(),
         )
     folder = run.folder / "eval"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(report.dumps(), encoding="utf-8")
     run.log("eval", run.step, report_scalars(report), name=name, split=report.split)
+    if run.on_report is not None:
+        run.on_report(report)
     return report
+
+
+def judge_tests(run: Run, name: str, jobs: Sequence[Job]) -> None:
+    """Plays tests that only reward functions can score: a trajectory each, without siblings."""
+    config = run.config
+    _, stats = sample_groups(
+        run.engine,
+        run.policies,
+        run.setting.make_env,
+        run.setting.agents,
+        [job.task for job in jobs],
+        replace(config.rl, group_size=1, sampling="trajectory"),
+        config.seed,
+        params=replace(run.params, temperature=config.eval_temperature),
+        memory=run.memory,
+        limits=config.limits,
+        judge=run.setting.judge,
+        entry=run.setting.entry,
+        style=config.prompt_style,
+        max_prompt_tokens=run.max_prompt_tokens,
+        template_kwargs=config.chat_template_kwargs,
+    )
+    tokens = stats.sampled_tokens / len(jobs)
+    scalars = {"avg/accuracy": stats.accuracy, "avg/calls": stats.calls, "avg/tokens": tokens} | judge_scalars(run)
+    run.log("eval", run.step, scalars, name=name, split="test")
+
+
+def judge_scalars(run: Run) -> dict[str, float]:
+    """What reward functions have logged since they were last asked."""
+    judge = run.setting.judge
+    return judge.scalars() if isinstance(judge, RewardFuncs) else {}
 
 
 def first_of_each(jobs: Sequence[Job], count: int | None) -> list[Job]:

@@ -72,7 +72,7 @@ def test_each_policy_is_clipped_by_its_own_norm() -> None:
         learner = Learner(made, LearnerConfig(learning_rate=1e-2, max_grad_norm=limit))
         norms = learner.step(sequences(made, ("qa", "efc"))).grad_norms
         assert norms["qa"] != pytest.approx(norms["efc"], rel=0.01)
-        moments.append({p: opt.state_dict()["state"] for p, opt in learner.optimizers.items()})
+        moments.append({p: opt.state_dict()["parts"][0]["state"] for p, opt in learner.optimizers.items()})
     for policy in ("qa", "efc"):  # the first moment is 0.1 times the clipped gradient
         clipped, free = (
             math.sqrt(sum(float(entry["exp_avg"].double().square().sum()) for entry in m[policy].values())) for m in moments
@@ -99,6 +99,34 @@ def test_weight_decay_is_for_matrices() -> None:
     optimizer.step(0.0, 0.1)
     assert torch.allclose(matrix, torch.full((2, 2), 0.95))
     assert torch.equal(bias, torch.ones(2))
+
+
+def test_muon_steps_hidden_matrices_only() -> None:
+    torch.manual_seed(0)
+    hidden, table, norm = (torch.nn.Parameter(torch.zeros(*shape)) for shape in ((6, 4), (9, 4), (4,)))
+    config = OptimConfig(optimizer="muon", learning_rate=0.1)
+    optimizer = Optimizer([hidden, table, norm], config, hidden=[hidden])
+    for parameter in (hidden, table, norm):
+        parameter.grad = torch.randn(parameter.shape)
+    optimizer.step(0.0, 0.1)
+    sizes = torch.linalg.svdvals(hidden.detach())  # orthogonal, times 0.2 sqrt(6) of the learning rate
+    assert torch.allclose(sizes, torch.full((4,), 0.1 * 0.2 * 6**0.5), rtol=0.35)
+    assert torch.allclose(table.detach().abs(), torch.full((9, 4), 0.1), rtol=1e-4)  # AdamW's first step
+    assert torch.allclose(norm.detach().abs(), torch.full((4,), 0.1), rtol=1e-4)
+
+
+def test_muon_goes_on_where_it_was() -> None:
+    made, again = policies(paradigm="full"), policies(paradigm="full")
+    batch, config = sequences(made, AGENTS), LearnerConfig(learning_rate=1e-2, optimizer="muon")
+    learner, other = Learner(made, config), Learner(again, config)
+    tables = {id(made.bases[0].network.get_input_embeddings().weight), id(made.bases[0].network.get_output_embeddings().weight)}
+    assert not tables & {id(p) for p in made.bases[0].hidden_matrices(made.bases[0].policies[0])}
+    learner.sft_step(batch)
+    other.sft_step(batch)
+    other.load_state_dict(learner.state_dict())
+    learner.sft_step(batch)
+    other.sft_step(batch)
+    assert all(same(values(made)[name], values(again)[name]) for name in made.names)
 
 
 def test_later_iterations_are_off_policy() -> None:
@@ -155,7 +183,11 @@ def test_a_step_that_is_not_finite_is_skipped(paradigm: str, dtype: str, tmp_pat
     learner = Learner(made, CONFIG, failures=tmp_path / "failures")
     good = sequences(made, AGENTS)
     learner.step(good)
-    before, versions, moments = values(made), dict(made.versions), learner.state_dict()["optimizers"]["qa"]["state"][0]["step"]
+    before, versions, moments = (
+        values(made),
+        dict(made.versions),
+        learner.state_dict()["optimizers"]["qa"]["parts"][0]["state"][0]["step"],
+    )
     bad = [*good, TrainSequence("qa", "qa", (5, 6, 7), 2, math.nan)]
     metrics = learner.step(bad)
     assert metrics.skipped is not None
@@ -163,7 +195,7 @@ def test_a_step_that_is_not_finite_is_skipped(paradigm: str, dtype: str, tmp_pat
     assert metrics.scalars()["skipped"] == 1.0
     assert all(same(values(made)[name], before[name]) for name in AGENTS)
     assert made.versions == versions
-    assert learner.state_dict()["optimizers"]["qa"]["state"][0]["step"] == moments
+    assert learner.state_dict()["optimizers"]["qa"]["parts"][0]["state"][0]["step"] == moments
     assert metrics.kept == tmp_path / "failures" / "step-000001.pt"
     record = torch.load(metrics.kept)
     assert record["reason"] == metrics.skipped

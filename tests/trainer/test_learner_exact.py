@@ -108,7 +108,7 @@ def test_an_agent_without_a_sequence_is_not_touched(paradigm: str) -> None:
     config = LearnerConfig(**CONFIG)
     learner = Learner(ours, config)
     learner.step(sequences(ours, ("qa", "math")))
-    state = learner.state_dict()["optimizers"]["math"]["state"]
+    state = learner.state_dict()["optimizers"]["math"]["parts"][0]["state"]
     moments = {i: {name: t.clone() for name, t in entry.items()} for i, entry in state.items()}
     assert moments
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_an_agent_without_a_sequence_is_not_touched(paradigm: str) -> None:
     assert metrics.skipped is None
     assert sorted(metrics.agents) == sorted(TRAINED)
     assert len(calls) == (0 if paradigm == "full" else metrics.micro_batches)
-    after = learner.state_dict()["optimizers"]["math"]["state"]
+    after = learner.state_dict()["optimizers"]["math"]["parts"][0]["state"]
     assert all(torch.equal(after[i][name], t) for i, entry in moments.items() for name, t in entry.items())
     assert all(p.isnan().all() for p in ours.parameters("math"))
     assert ours.versions == versions | {policy: versions[policy] + 1 for policy in TRAINED}

@@ -68,6 +68,10 @@ def test_prompts_name_every_tool_once_and_are_computed_once(name: str) -> None:
     assert len(system_prompt(agent)) < 4500
 
 
+def test_a_brief_prompt_is_the_name() -> None:
+    assert [system_prompt(agent, style="brief") for agent in AGENTS.values()] == list(AGENTS)
+
+
 def test_other_tools_are_another_prompt() -> None:
     agent = AGENTS["efc"]
     fewer = replace(agent, tools=agent.tools[:3])
@@ -76,7 +80,7 @@ def test_other_tools_are_another_prompt() -> None:
 
 
 def test_style_is_checked() -> None:
-    with pytest.raises(ValueError, match="style: expected 'compact' or 'json', got 'xml'"):
+    with pytest.raises(ValueError, match="style: expected 'compact', 'json', 'brief', got 'xml'"):
         system_prompt(AGENTS["qa"], style="xml")  # type: ignore[arg-type]
 
 

@@ -5,12 +5,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from trainer.agents import Agent
 from trainer.env import Environment
 from trainer.episode import Episode, Limits
 from trainer.policies.base import CountsTokens, Policy
+from trainer.prompts import Style
 
 ERROR = "error"  # the reason of an end that an exception brought about
 _WORD = re.compile(r"[㐀-鿿]|[^\s㐀-鿿]+")
@@ -71,7 +72,7 @@ def play(
     entry: str = "master",
     limits: Limits | None = None,
     retrieve: Callable[[str, str], Sequence[str]] | None = None,
-    style: Literal["compact", "json"] = "compact",
+    style: Style = "compact",
     seed: int = 0,
     parallel: int = 256,
     on_end: Callable[[Played], None] | None = None,
