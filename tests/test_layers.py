@@ -53,6 +53,7 @@ LAYERS = [
     ("trainer.arguments",),
     ("trainer.arguments_model", "trainer.settings_of"),
     ("trainer.trainer",),
+    ("trainer.report", "trainer.generate"),
     ("trainer",),
     ("bench",),
 ]

@@ -7,8 +7,10 @@ from typing import NoReturn
 
 from trainer import command as train
 from trainer.evaluate import command as evaluate
+from trainer.generate import command as generate
 from trainer.hima_ecom.dataset import command as data
 from trainer.memory import command as memory
+from trainer.report import command as report
 
 # What a user can cause: one line, exit code 2. Anything else is a defect and shows its traceback.
 EXPECTED = (ValueError, OSError, ImportError, sqlite3.DatabaseError)
@@ -25,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     parser = _Parser(prog="hima", description="HiMA-R1: hierarchical multi-agent training and its benchmark")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for room in (data, train, evaluate, memory):
+    for room in (data, train, evaluate, generate, report, memory):
         room.add_parser(commands)
     args = parser.parse_args(argv)
     try:

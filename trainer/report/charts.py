@@ -74,7 +74,7 @@ def _tests(runs: Sequence[RunFolder], names: Sequence[str]) -> str:
             low, high = (_or(found, f"avg/{side}", ys) for side in ("low", "high"))
             lines.append(svg.Line(name, RUNS[i % len(RUNS)], xs, ys, points=True, low=low, high=high))
     how = "Mean of the columns, with its 95 % interval; those between the ends may play fewer tasks."
-    chart = svg.line_chart(lines, title="Solved on the test", x="step", y="solved, %") if lines else ""
+    chart = svg.line_chart(lines, title="Solved on the test", x="step", y="solved, %", top=10.0) if lines else ""
     return _figure("Solved on the test", how, chart) if chart else ""
 
 

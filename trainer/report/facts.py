@@ -26,8 +26,8 @@ class Change:
 
     @property
     def difference(self) -> float:
-        """after - before."""
-        return self.after - self.before
+        """after - before; never -0."""
+        return self.after - self.before + 0.0
 
     @property
     def verdict(self) -> str:

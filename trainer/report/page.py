@@ -90,9 +90,9 @@ def _learned(run: RunFolder, known: Facts) -> str:
     else:
         big = '<p class="big">–</p>'
         lines.append("nothing to compare yet")
-    for word, change in (("reward", known.reward), ("accuracy", known.accuracy)):
-        if change is not None:
-            lines.append(f"{word} in training {change.before:.3f} → {change.after:.3f} (first and last tenth)")
+    both = (("reward", known.reward), ("accuracy", known.accuracy))
+    trained = [f"{word} {one.before:.3f} → {one.after:.3f}" for word, one in both if one is not None]
+    lines += [f"{', '.join(trained)} in training, first and last tenth"] if trained else []
     return _card("Did it learn?", big, lines)
 
 
