@@ -94,3 +94,8 @@ def test_a_temperature_of_zero_has_no_siblings() -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.yaml: expected a YAML file, got none"):
         TrainConfig.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configurations_that_come_along(path: Path) -> None:
+    assert TrainConfig.load(path).output_dir == f"runs/{path.stem}"
