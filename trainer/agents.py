@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from trainer.hima_ecom import TOOLS
+from trainer.react import Action, Answer, Malformed, parse
 
 _SUBAGENTS = {
     "qa": "answers questions about the store's policies and products from its knowledge base.",
@@ -25,17 +26,27 @@ _ALONE = f"{_MASTER} Do every part of the request with the tools; if something c
 @dataclass(frozen=True)
 class Agent:
     """An agent. `description` goes on after its name: "calculates: ..."; `tools` are OpenAI function schemas, those of its
-    sub-agents (`delegation`) among them; `subagents` names which of them are agents."""
+    sub-agents (`delegation`) among them; `subagents` names which of them are agents. `plain`: it has no tools, reads its task
+    as it stands, without a system prompt, and whatever it writes is its answer."""
 
     name: str
     description: str
     tools: tuple[dict[str, Any], ...] = field(hash=False)
     subagents: tuple[str, ...] = ()
+    plain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.plain and self.tools:
+            raise ValueError(f"tools: expected none for a plain agent, got {len(self.tools)}")
 
     @cached_property
     def tool_names(self) -> frozenset[str]:
         """The names it may call, sub-agents included."""
         return frozenset(tool["function"]["name"] for tool in self.tools)
+
+    def read(self, text: str) -> Action | Answer | Malformed:
+        """What a text of this agent means: `parse`; of a plain one, an answer."""
+        return Answer(text) if self.plain else parse(text)
 
 
 def delegation(name: str, description: str) -> dict[str, Any]:

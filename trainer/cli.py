@@ -5,6 +5,7 @@ import sqlite3
 import sys
 from typing import NoReturn
 
+from trainer import command as train
 from trainer.evaluate import command as evaluate
 from trainer.hima_ecom.dataset import command as data
 from trainer.memory import command as memory
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     parser = _Parser(prog="hima", description="HiMA-R1: hierarchical multi-agent training and its benchmark")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for room in (data, evaluate, memory):
+    for room in (data, train, evaluate, memory):
         room.add_parser(commands)
     args = parser.parse_args(argv)
     try:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from trainer.agents import Agent
 from trainer.env import Environment, Step
 from trainer.prompts import Style, first_message, system_prompt
-from trainer.react import Action, Answer, Malformed, parse
+from trainer.react import Action, Answer, Malformed
 from trainer.types import Call, Message, Outcome, Reason, Request
 
 
@@ -69,7 +69,8 @@ class Episode:
     """An episode of `agents` over `env`.
 
     Args:
-        task, seed: for `env.reset`. A system message that it returns goes on after the entry agent's system prompt.
+        task, seed: for `env.reset`. A system message that it returns goes on after the entry agent's system prompt (a plain
+            agent reads it where it stands).
         limits: see Limits.
         retrieve: (agent, query) -> strategies from that agent's memory, asked once an agent, at its first task.
         entry: the agent that gets the task and whose final answer ends the episode.
@@ -147,7 +148,7 @@ class Episode:
         if self._reason is not None:
             raise RuntimeError("episode: expected one that goes on, got one that has ended")
         turn = self._turns[-1]
-        step = parse(text)
+        step = self.agents[turn.agent].read(text)
         self._parsed += (not isinstance(step, Malformed),)
         self._say(turn.agent, "assistant", text)
         if isinstance(step, Malformed):
@@ -207,20 +208,21 @@ class Episode:
         return text
 
     def _start(self, agent: str, query: str | Sequence[Message]) -> None:
-        """The agent's first turn: its context is its system prompt, then what the environment begins with; the last user
-        message of that is the task, after the agent's strategies."""
-        system = system_prompt(self.agents[agent], style=self._style)
-        before: list[Message] = []
-        if not isinstance(query, str):
-            system = "\n\n".join([system, *(message.content for message in query if message.role == "system")])
-            before = [message for message in query if message.role != "system"]
-            if not before or before[-1].role != "user":
-                raise ValueError(f"env.reset: expected messages that end with the user's, got {list(query)!r}")
-            query = before.pop().content
-        strategies = tuple(self._retrieve(agent, query)) if self._retrieve is not None else ()
+        """The agent's first turn: its context is its system prompt (of a plain agent: none), then what the environment begins
+        with; the last user message of that is the task, after the agent's strategies."""
+        who = self.agents[agent]
+        given = [Message("user", query)] if isinstance(query, str) else list(query)
+        before = given if who.plain else [message for message in given if message.role != "system"]
+        if not before or before[-1].role != "user":
+            raise ValueError(f"env.reset: expected messages that end with the user's, got {given!r}")
+        *before, (_, task) = before
+        if not who.plain:
+            texts = [message.content for message in given if message.role == "system"]
+            before = [Message("system", "\n\n".join([system_prompt(who, style=self._style), *texts])), *before]
+        strategies = tuple(self._retrieve(agent, task)) if self._retrieve is not None else ()
         self._strategies[agent] = strategies
-        self._contexts[agent] = (Message("system", system), *before)
-        self._say(agent, "user", first_message(query, strategies))
+        self._contexts[agent] = tuple(before)
+        self._say(agent, "user", first_message(task, strategies) if strategies or not who.plain else task)
         self._turns += (Turn(agent, 0),)
 
     def _delegate(self, agent: str, action: Action) -> None:

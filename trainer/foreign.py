@@ -3,12 +3,13 @@
 import asyncio
 import inspect
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
 
 from trainer.env import Environment, Playable, Replayable, Step
 from trainer.react import Action, Answer
-from trainer.types import Message
+from trainer.types import Message, Role
 
 
 def as_environment(thing: Any) -> Environment:
@@ -63,15 +64,12 @@ class TrlEnvironment:
         if not isinstance(row, Mapping):
             raise TypeError(f"task: expected a row (a mapping) or None, got {type(task).__name__}")
         observation = self.inner.reset(**row)
-        prompt, more = row.get("prompt", ""), "" if observation is None else observation
+        prompt, more = read_prompt(row.get("prompt", "")), "" if observation is None else observation
         if not isinstance(more, str):
             raise TypeError(f"reset: expected a string or None, got {type(more).__name__}")
         if isinstance(prompt, str):
             return prompt + more
-        messages = [Message(message["role"], message["content"]) for message in prompt]
-        if not messages or not all(isinstance(message.content, str) for message in messages):
-            raise TypeError(f"task['prompt']: expected a text or messages with texts, got {prompt!r}")
-        *before, last = messages
+        *before, last = prompt
         return [*before, last._replace(content=last.content + more)]
 
     def step(self, action: Action | Answer | None, *, agent: str | None = None) -> Step:
@@ -85,6 +83,28 @@ class TrlEnvironment:
             return Step(str(_finished(getattr(self.inner, action.name)(**action.arguments))))
         except Exception as error:  # what a tool raises is for the agent, as in TRL
             return Step(_error(str(error)))
+
+
+def read_prompt(prompt: Any) -> str | list[Message]:
+    """A row's `prompt`, as TRL's data sets have it: a text, or a list of messages {"role": ..., "content": text}.
+
+    Raises: TypeError for anything else, such as messages with images, or of another role than system, user or assistant.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    try:
+        messages = [Message(message["role"], message["content"]) for message in prompt]
+    except (TypeError, KeyError):
+        messages = []
+    if not messages or not all(isinstance(text, str) and role in get_args(Role) for role, text in messages):
+        raise TypeError(f"task['prompt']: expected a text or messages with texts, got {prompt!r}")
+    return messages
+
+
+def trl_environment(env: Environment) -> Any:
+    """The TRL environment behind ours; None where there is none."""
+    inner = env.inner if isinstance(env, Replayable) else env
+    return inner.inner if isinstance(inner, TrlEnvironment) else None
 
 
 class ReasoningGym:
@@ -125,7 +145,13 @@ class ReasoningGym:
 
 def _finished(result: Any) -> Any:
     """The result itself, or that of a coroutine."""
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+    return finish(result) if inspect.iscoroutine(result) else result
+
+
+def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end, also where an event loop runs already, as in a notebook."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def _error(reason: str) -> str:

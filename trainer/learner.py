@@ -89,10 +89,14 @@ class Learner:
                 old = old or result.logprobs
         raise AssertionError("the last iteration has metrics")
 
-    def sft_step(self, sequences: Sequence[TrainSequence]) -> StepMetrics:
-        """One update by the mean cross-entropy over the trained tokens of each agent, summed over agents."""
+    def sft_step(self, sequences: Sequence[TrainSequence], *, rate: float | None = None) -> StepMetrics:
+        """One update by the mean cross-entropy over the trained tokens of each agent, summed over agents.
+
+        Args: rate: the learning rate; None: the schedule's.
+        """
         with self._batch(sequences) as batch:
-            metrics = self._update(batch, sequences, self._cross_entropy, ("loss", "num_tokens"), last=True)[1]
+            names = ("loss", "num_tokens")
+            metrics = self._update(batch, sequences, self._cross_entropy, names, last=True, rate=rate)[1]
         assert metrics is not None
         return metrics
 
@@ -139,7 +143,14 @@ class Learner:
         self.step_number += 1
 
     def _update(
-        self, batch: Batch, sequences: Sequence[TrainSequence], loss: Loss, names: Sequence[str], *, last: bool
+        self,
+        batch: Batch,
+        sequences: Sequence[TrainSequence],
+        loss: Loss,
+        names: Sequence[str],
+        *,
+        last: bool,
+        rate: float | None = None,
     ) -> tuple[_Result, StepMetrics | None]:
         """One forward, backward and update; the metrics of the `last`, or of one that was skipped."""
         result, at = _Result(), 0
@@ -161,7 +172,7 @@ class Learner:
             if wrong:
                 wrong[1:1] = causes(sequences, self.policies, batch.policies)
             skipped = "; ".join(wrong) or None
-            rate = self.config.rate(self.step_number)
+            rate = self.config.rate(self.step_number) if rate is None else rate
             if skipped is None:
                 self._apply(batch, sizes, rate)
         kept = None if skipped is None else self._keep(sequences, skipped)

@@ -54,8 +54,13 @@ class OptimConfig:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.schedule == "constant" or self.total_steps is None:
             return self.learning_rate
-        x = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
-        return self.learning_rate * (1 - x if self.schedule == "linear" else (1 + math.cos(math.pi * x)) / 2)
+        return self.learning_rate * decay(self.schedule, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+
+
+def decay(schedule: str, x: float) -> float:
+    """What of the learning rate is left when the share x in [0, 1] of the run is done: see `OptimConfig.rate`."""
+    x = min(x, 1.0)
+    return {"constant": 1.0, "linear": 1 - x, "cosine": (1 + math.cos(math.pi * x)) / 2}[schedule]
 
 
 class Optimizer:

@@ -36,14 +36,16 @@ class Player:
     """An episode in play.
 
     key: what its seeds are made from. contexts: {agent: its context}; a context that stands here is not changed while its
-    agent waits, so that whoever keeps the dictionary keeps the state. written: {agent: its texts}. samples: how often the
-    engine was asked for it. error: what the environment raised; the episode is over then, without an outcome.
+    agent waits, so that whoever keeps the dictionary keeps the state. written: {agent: its texts}; order: whose each text was.
+    samples: how often the engine was asked for it. error: what the environment raised; the episode is over then, without an
+    outcome.
     """
 
     episode: Episode
     key: tuple[int, ...]
     contexts: dict[str, TokenContext] = field(default_factory=dict)
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
     samples: int = 0
     error: str | None = None
     agent: str = ""  # who is asked next
@@ -143,6 +145,7 @@ class Table:
         """Plays a turn. What the environment raises ends this player's episode, and no other's."""
         player.contexts[player.agent].append(turn.sample.token_ids, turn.sample.rollout_logprobs)
         player.written = {**player.written, player.agent: (*player.written.get(player.agent, ()), turn.text)}
+        player.order += (player.agent,)
         player.samples += 1
         try:
             player.episode.act(turn.text)

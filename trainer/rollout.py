@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.agents import Agent
 from trainer.env import Environment
@@ -24,12 +24,22 @@ from trainer.prompts import Style
 from trainer.recall import Asking, Recall
 from trainer.rewards import Reward, RewardWeights, action_reward, format_reward
 from trainer.vrgrpo import NodeGroup, Sibling, VRGRPOConfig
-from trainer.walks import Draft, Leaf, Node, Sampler
+from trainer.walks import Draft, Leaf, Node, Sampler, Walker
 
 if TYPE_CHECKING:
     from trainer.engine.base import Engine, SamplingParams
 
 Score = Callable[[Any, Episode], float]
+
+
+class Judged(NamedTuple):
+    """A trajectory's accuracy R_A; NaN where there is none, `error` says why then."""
+
+    accuracy: float
+    error: str | None = None
+
+
+Judge = Callable[[Sequence[Any], Sequence[Player]], Sequence[Judged]]
 _LIMITS = Limits()
 
 
@@ -76,10 +86,12 @@ def sample_groups(
     memory: Memory | None = None,
     limits: Limits = _LIMITS,
     score: Score = environment_score,
+    judge: Judge | None = None,
     entry: str = "master",
     style: Style = "compact",
     max_prompt_tokens: int | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    on_end: Callable[[int, Player, float], None] | None = None,
 ) -> tuple[list[NodeGroup], RolloutStats]:
     """Plays `tasks` and returns the nodes with their siblings, by task and node, and what it took.
 
@@ -95,8 +107,12 @@ def sample_groups(
         memory: what the agents retrieve from; not changed.
         score: (task, episode that has ended) -> R_A. What it, or the environment, raises costs that trajectory only: the reward
             is NaN and `Sibling.error` says why; so does NaN, and a number outside [0, 1] while R_E is in use.
+        judge: in place of `score`, all trajectories in one call: (their tasks, their players) -> R_A of each. Those of a task
+            stand together, the initial one first; those that failed, were not completed or ended malformed are not among them.
+            What it raises, `sample_groups` does.
         limits, entry, style: of the episodes, see `Episode`. R_E's max calls is limits.nodes.
         max_prompt_tokens, template_kwargs: see `trainer.play.Table`.
+        on_end: told of each whole trajectory that could be scored: (number in `tasks`, its player, R).
 
     Raises: ValueError for an agent without a policy, or `trained_agents` that aren't agents; RuntimeError if not one trajectory
     could be scored, or if the weights changed while siblings were sampled; what the engine raises.
@@ -111,41 +127,67 @@ def sample_groups(
 
     def episode(number: int, asking: Asking) -> Episode:
         return Episode(
-            make_env(), agents, task=tasks[number], episode_id=_task_id(tasks, number), seed=seed, limits=limits,
+            make_env(), agents, task=tasks[number], episode_id=task_id(tasks, number), seed=seed, limits=limits,
             retrieve=asking, entry=entry, style=style,
         )  # fmt: skip
 
     sampler = Sampler(table, recall, tasks, config, episode)
     (sampler.trees if config.sampling == "tree" else sampler.trajectories)()
+    judged = _judge(sampler.walkers, tasks, _one_by_one(score) if judge is None else judge)
     ends: list[Leaf] = []
-    for walker in sampler.walkers:
-        leaf = _leaf(walker.player, tasks[walker.task], score, bounded=config.efficiency > 0)
+    for i, walker in enumerate(sampler.walkers):
+        leaf = _leaf(walker.player, judged.get(i, Judged(0.0)), bounded=config.efficiency > 0)
         ends.append(leaf)
         for draft in walker.drafts:
             draft.leaves.append(leaf)
     if ends and all(math.isnan(leaf.accuracy) for leaf in ends):
         raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
-    groups = [_group(node, tasks, table, recall, weights) for node in sampler.nodes]
-    whole = [
-        (leaf, _reward(float(leaf.parsed), leaf, _minimal_calls(tasks[walker.task]), weights).total)
-        for walker, leaf in zip(sampler.walkers, ends, strict=True)
-        if (walker.node is None or config.sampling == "tree") and not math.isnan(leaf.accuracy)
-    ]
+    groups = [_group(node, agents[node.agent], tasks, table, recall, weights) for node in sampler.nodes]
+    whole = []
+    for walker, leaf in zip(sampler.walkers, ends, strict=True):
+        if (walker.node is None or config.sampling == "tree") and not math.isnan(leaf.accuracy):
+            reward = _reward(float(leaf.parsed), leaf, _minimal_calls(tasks[walker.task]), weights).total
+            whole.append((leaf, reward))
+            if on_end is not None:
+                on_end(walker.task, walker.player, reward)
     return groups, _stats(groups, whole, ends, len(tasks), table.traffic, time.perf_counter() - begin)
 
 
-def _leaf(player: Player, task: Any, score: Score, *, bounded: bool) -> Leaf:
+def _one_by_one(score: Score) -> Judge:
+    def judge(tasks: Sequence[Any], players: Sequence[Player]) -> list[Judged]:
+        found = []
+        for task, player in zip(tasks, players, strict=True):
+            try:
+                found.append(Judged(float(score(task, player.episode))))
+            except Exception as failure:
+                found.append(Judged(math.nan, describe(failure)))
+        return found
+
+    return judge
+
+
+def _judge(walkers: Sequence[Walker], tasks: Sequence[Any], judge: Judge) -> dict[int, Judged]:
+    """{number of the walker: R_A} of those that have an answer to judge."""
+    ended = [
+        i
+        for i, walker in enumerate(walkers)
+        if walker.player.error is None
+        if (outcome := walker.player.episode.outcome) is not None and outcome.reason != "malformed"
+    ]
+    ended.sort(key=lambda i: walkers[i].task)
+    found = judge([tasks[walkers[i].task] for i in ended], [walkers[i].player for i in ended]) if ended else []
+    if len(found) != len(ended):
+        raise ValueError(f"judge: expected {len(ended)} results, one for each trajectory, got {len(found)}")
+    return dict(zip(ended, found, strict=True))
+
+
+def _leaf(player: Player, judged: Judged, *, bounded: bool) -> Leaf:
     outcome = player.episode.outcome
-    accuracy, error = 0.0, player.error
-    if error is None and outcome is not None and outcome.reason != "malformed":
-        try:
-            accuracy = float(score(task, player.episode))
-            if math.isnan(accuracy):
-                error = "score: expected a number, got NaN"
-            elif math.isinf(accuracy) or (bounded and not 0.0 <= accuracy <= 1.0):
-                error = f"score: expected {'0 to 1' if bounded else 'a finite number'}, got {accuracy}"
-        except Exception as failure:
-            error = describe(failure)
+    accuracy, error = judged.accuracy, player.error or judged.error
+    if error is None and math.isnan(accuracy):
+        error = "score: expected a number, got NaN"
+    elif error is None and (math.isinf(accuracy) or (bounded and not 0.0 <= accuracy <= 1.0)):
+        error = f"score: expected {'0 to 1' if bounded else 'a finite number'}, got {accuracy}"
     accuracy = math.nan if error is not None else accuracy
     if outcome is None:
         return Leaf(accuracy, 0, None, error, False, player.written)
@@ -156,9 +198,9 @@ def _reward(format: float, leaf: Leaf, minimal_calls: int, weights: RewardWeight
     return action_reward(format, leaf.accuracy, calls=leaf.calls, minimal_calls=minimal_calls, weights=weights)
 
 
-def _sibling(draft: Draft, agent: str, minimal_calls: int, weights: RewardWeights) -> Sibling:
+def _sibling(draft: Draft, agent: Agent, minimal_calls: int, weights: RewardWeights) -> Sibling:
     """The mean over the leaves that could be scored; what else is told is of the best of them."""
-    format = format_reward(draft.text)
+    format = 1.0 if agent.plain else format_reward(draft.text)
     scored = [leaf for leaf in draft.leaves if not math.isnan(leaf.accuracy)] or draft.leaves[:1]
     terms = [_reward(format, leaf, minimal_calls, weights) for leaf in scored]
     best = scored[max(range(len(scored)), key=lambda i: terms[i].total)]
@@ -172,22 +214,22 @@ def _sibling(draft: Draft, agent: str, minimal_calls: int, weights: RewardWeight
         calls=best.calls,
         reason=best.reason,
         error=best.error,
-        texts=best.written[agent],
+        texts=best.written[agent.name],
     )
 
 
-def _group(node: Node, tasks: Sequence[Any], table: Table, recall: Recall, weights: RewardWeights) -> NodeGroup:
+def _group(node: Node, agent: Agent, tasks: Sequence[Any], table: Table, recall: Recall, weights: RewardWeights) -> NodeGroup:
     minimal_calls = _minimal_calls(tasks[node.task])
     query = node.queries[node.agent]
     return NodeGroup(
         task=node.task,
-        task_id=_task_id(tasks, node.task),
+        task_id=task_id(tasks, node.task),
         agent=node.agent,
         policy=table.policy(node.agent),
         policy_version=node.drafts[0].sample.policy_version,
         node=node.node,
         prompt_ids=tuple(node.contexts[node.agent].token_ids),
-        siblings=tuple(_sibling(draft, node.agent, minimal_calls, weights) for draft in node.drafts),
+        siblings=tuple(_sibling(draft, agent, minimal_calls, weights) for draft in node.drafts),
         query=query,
         used=recall.used(node.agent, query),
         written=len(node.written.get(node.agent, ())),
@@ -231,7 +273,8 @@ def _of(task: Any, name: str, default: Any) -> Any:
     return task.get(name, default) if isinstance(task, Mapping) else getattr(task, name, default)
 
 
-def _task_id(tasks: Sequence[Any], number: int) -> str:
+def task_id(tasks: Sequence[Any], number: int) -> str:
+    """What a task is called: its `id`, or its number."""
     return str(_of(tasks[number], "id", number))
 
 

@@ -4,12 +4,11 @@ sequences = sft_sequences(read_samples("sft.jsonl"), hima_ecom_agents(), policie
 for metrics in SFT(learner, sequences, epochs=2, seed=0).run(): ...
 """
 
-import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from himakernels.checks import check_positive
 from trainer.agents import Agent
@@ -17,6 +16,7 @@ from trainer.dialogue import TokenContext
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner, StepMetrics, TrainSequence
 from trainer.models import Policies
+from trainer.optim import decay
 from trainer.prompts import Style, system_prompt
 from trainer.types import Message
 
@@ -79,6 +79,9 @@ class SFT:
             batch of its own. The learner's token budget cuts what that takes to forward.
         epochs: None: until `seconds` are over.
         seconds: no step begins later; None: no limit.
+        schedule: without epochs, how the learner's learning rate falls with the share of `seconds` that has passed, after
+            `warmup_steps` of the learner's configuration. Such a run depends on the machine and is never repeated bit for bit;
+            with epochs the learner's own schedule counts.
         seed: an epoch's order depends on it and on the number of the epoch, on nothing else.
 
     Raises: ValueError for no sequences, or neither epochs nor seconds.
@@ -92,6 +95,7 @@ class SFT:
         batch_tokens: int = 2048,
         epochs: int | None = 1,
         seconds: float | None = None,
+        schedule: Literal["constant", "linear", "cosine"] = "constant",
         seed: int = 0,
     ) -> None:
         check_positive("batch_tokens", batch_tokens)
@@ -100,7 +104,7 @@ class SFT:
         if epochs is None and seconds is None:
             raise ValueError("epochs, seconds: expected one of them, got None for both")
         self.learner, self.sequences, self.seed = learner, list(sequences), seed
-        self.batch_tokens, self.epochs, self.seconds = batch_tokens, epochs, seconds
+        self.batch_tokens, self.epochs, self.seconds, self.schedule = batch_tokens, epochs, seconds, schedule
         self._trained = [int(sequence.mask().sum()) for sequence in self.sequences]
 
     def batches(self, epoch: int) -> list[list[int]]:
@@ -122,13 +126,22 @@ class SFT:
         """Of all epochs, for the schedule; None where only the time ends them."""
         return None if self.epochs is None else sum(len(self.batches(epoch)) for epoch in range(self.epochs))
 
-    def run(self, *, start: int = 0) -> Iterator[StepMetrics]:
-        """Trains, update by update, from update `start` on (a resumed run's `learner.step_number`)."""
-        begin, number = time.perf_counter(), 0
+    def run(self, *, start: int = 0, elapsed: float = 0.0) -> Iterator[StepMetrics]:
+        """Trains, update by update, from update `start` on (a resumed run's `learner.step_number`), `elapsed` seconds later."""
+        begin, number = time.perf_counter() - elapsed, 0
         for epoch in count() if self.epochs is None else range(self.epochs):
             for batch in self.batches(epoch):
-                if time.perf_counter() - begin >= (math.inf if self.seconds is None else self.seconds):
+                share = 0.0 if self.seconds is None else (time.perf_counter() - begin) / self.seconds
+                if share >= 1:
                     return
                 if number >= start:
-                    yield self.learner.sft_step([self.sequences[i] for i in batch])
+                    yield self.learner.sft_step([self.sequences[i] for i in batch], rate=self._rate(number, share))
                 number += 1
+
+    def _rate(self, number: int, share: float) -> float | None:
+        """Of update `number` when the share of the time has passed; None: the learner's schedule."""
+        if self.epochs is not None:
+            return None
+        config = self.learner.config
+        warm = min((number + 1) / config.warmup_steps, 1.0) if config.warmup_steps else 1.0
+        return config.learning_rate * warm * decay(self.schedule, share)

@@ -44,6 +44,7 @@ class Node:
     state: Snapshot
     contexts: dict[str, TokenContext]
     written: dict[str, tuple[str, ...]]
+    order: tuple[str, ...]
     queries: dict[str, str]
     drafts: list[Draft] = field(default_factory=list)
 
@@ -85,7 +86,8 @@ class Sampler:
         """Another player at a node, before its action."""
         walker = self.start(node.task, key)
         walker.player.episode.restore(node.state)
-        walker.player.contexts, walker.player.written = node.contexts, node.written
+        player = walker.player
+        player.contexts, player.written, player.order = node.contexts, node.written, node.order
         walker.asking.queries = node.queries.copy()
         walker.drafts, walker.node = drafts, node
         return walker
@@ -99,7 +101,7 @@ class Sampler:
         assert request is not None
         contexts = player.contexts | {player.agent: player.contexts[player.agent].fork()}
         state, queries = player.episode.snapshot(), walker.asking.queries.copy()
-        node = Node(walker.task, player.agent, request.node, state, contexts, player.written, queries)
+        node = Node(walker.task, player.agent, request.node, state, contexts, player.written, player.order, queries)
         self.nodes.append(node)
         return node
 

@@ -109,6 +109,10 @@ class Engine(Protocol):
         """The weights of `policy` have changed: what was computed with the old ones is never used again."""
         ...
 
+    def reset(self) -> None:
+        """Forgets what it has computed: what it generates next is, to the last bit, what a new engine would."""
+        ...
+
     @property
     def stats(self) -> EngineStats:
         """Since the engine was made."""

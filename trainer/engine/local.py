@@ -84,6 +84,10 @@ class LocalEngine:
             versions[policy] += 1
         self._used[policy] = versions[policy]
 
+    def reset(self) -> None:
+        """See `Engine.reset`."""
+        self._prefixes.clear()
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],

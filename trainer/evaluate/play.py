@@ -11,6 +11,7 @@ from trainer.agents import Agent
 from trainer.env import Environment
 from trainer.episode import Episode, Limits
 from trainer.policies.base import CountsTokens, Policy
+from trainer.prompts import Style
 
 ERROR = "error"  # the reason of an end that an exception brought about
 _WORD = re.compile(r"[㐀-鿿]|[^\s㐀-鿿]+")
@@ -71,6 +72,7 @@ def play(
     entry: str = "master",
     limits: Limits | None = None,
     retrieve: Callable[[str, str], Sequence[str]] | None = None,
+    style: Style = "compact",
     seed: int = 0,
     parallel: int = 256,
     on_end: Callable[[Played], None] | None = None,
@@ -81,7 +83,7 @@ def play(
 
     Args:
         make_env: makes the environment of one episode.
-        agents, entry, limits, retrieve, seed: see `Episode`.
+        agents, entry, limits, retrieve, style, seed: see `Episode`.
         on_end: told of each episode when it ends.
 
     Raises: ValueError for two jobs of one id, and for a policy that returns another number of texts than it was asked.
@@ -112,6 +114,7 @@ def play(
                     limits=limits or Limits(),
                     retrieve=retrieve,
                     entry=entry,
+                    style=style,
                 )
             except Exception as error:  # whatever an environment raises is that episode's
                 _fail(played, error)

@@ -1,0 +1,101 @@
+"""A configuration is read back as it was written; what is wrong with one says where, which key, and what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.config import TrainConfig
+from trainer.memory import MemoryConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_written_and_read_back(tmp_path: Path) -> None:
+    changes = ["seed=3", "learner.betas=[0, 0.95]", "memory=null", "model.bases={master: big}", "sft.trains=policies"]
+    config = TrainConfig.load(None, [*changes, "learner.max_grad_norm=.inf", "data.languages=[zh]", "model.target_modules=[q]"])
+    assert config.learner.betas == (0.0, 0.95)
+    assert isinstance(config.learner.betas[0], float)
+    assert (config.memory, config.model.bases, config.data.languages) == (None, {"master": "big"}, ("zh",))
+    config.save(tmp_path / "config.yaml")
+    again = TrainConfig.load(tmp_path / "config.yaml")
+    assert again == config
+    assert again.to_yaml() == config.to_yaml()
+    assert TrainConfig.load() == TrainConfig()
+
+
+def test_overrides_go_over_the_file_one_after_another(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("memory: null\nlearner:\n  learning_rate: 1e-3\n  kl_coef: 1\n")
+    config = TrainConfig.load(path, ["memory.m=2", "learner.kl_coef=0.5", "learner.kl_coef=2E-1"])
+    assert config.memory == MemoryConfig(m=2)
+    assert (config.learner.learning_rate, config.learner.kl_coef) == (1e-3, 0.2)
+    assert config.differs(TrainConfig.load(path), ignore=["memory"]) == ["learner: kl_coef 0.2 and 1.0"]
+    path.write_text("# nothing\n")
+    assert TrainConfig.load(path) == TrainConfig()
+
+
+BAD = {
+    "learner:\n  learning_rat: 1\n": r"a.yaml:2: learner.learning_rat: no such key; did you mean learning_rate\?$",
+    "# x\n\nlerner: {}\n": r"a.yaml:3: lerner: no such key; did you mean learner\?$",
+    "zzz: 1\n": r"a.yaml:1: zzz: no such key; expected one of output_dir, seed, ",
+    "seed: 1\nseed: 2\n": r"a.yaml:2: seed: expected once, got twice$",
+    "seed: one\n": r"a.yaml:1: seed: expected a whole number, got 'one'$",
+    "seed: true\n": r"a.yaml:1: seed: expected a whole number, got True$",
+    "max_steps: 1.5\n": r"a.yaml:1: max_steps: expected a whole number or null, got 1.5$",
+    "rl:\n  eps: high\n": r"a.yaml:2: rl.eps: expected a number, got 'high'$",
+    "rl:\n  select: all\n": r"a.yaml:2: rl.select: expected 'batch' or 'query' or 'agent', got 'all'$",
+    "rl: 3\n": r"a.yaml:1: rl: expected a mapping, got 3$",
+    "data:\n  columns: qa\n": r"a.yaml:2: data.columns: expected a list of texts, got 'qa'$",
+    "learner:\n  betas: [0]\n": r"a.yaml:2: learner.betas: expected a list of numbers, got \[0\]$",
+    "rl:\n  group_size: 0\n": r"a.yaml:2: rl.group_size: expected at least 1, got 0$",
+    "limits:\n  nodes: 0\n": r"a.yaml:2: limits.nodes: expected at least 1, got 0$",
+    "sft:\n  epochs: null\n": r"a.yaml:1: sft: epochs, seconds: expected at least one of them, got None for both$",
+    "sampling:\n  temperature: 0.5\n": r"^learner.temperature: expected that of sampling, 0.5, got 1.0$",
+    "- 1\n": r"a.yaml: expected a mapping of keys to values, got tuple$",
+    "a: [\n": r"a.yaml: expected YAML: ",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_wrong_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=BAD[text]):
+        TrainConfig.load(tmp_path / "a.yaml")
+
+
+CHANGES = {
+    "seed": r"'seed': expected key=value",
+    ".a=1": r"expected key=value",
+    "memory.mm=1": r"'memory.mm=1': memory.mm: no such key; did you mean m\?",
+    "engine=vllm": r"'engine=vllm': engine: expected 'local', the one there is so far, got 'vllm'",
+    "data.columns=[qa, law]": r"data.columns: expected some of cooperation, qa, efc, gfc, math, each once, got \('qa', 'law'\)",
+    "data.max_difficulty=4": r"data.max_difficulty: expected 1, 2 or 3, got 4",
+    "sft.memory=2": r"sft.memory: expected a share in \[0, 1\], got 2.0",
+    "sft.batch_tokens=0": r"sft.batch_tokens: expected ",
+    "model.bases={qa: x}": r"sft.trains: expected 'policies' where agents have bases of their own, got 'base'",
+    "max_steps=null": r"max_steps, max_seconds: expected at least one of them",
+    "output_dir=''": r"output_dir: expected a folder, got ''",
+    "save_total_limit=0": r"save_total_limit: expected ",
+    "learner.schedule=linear": r"learner.total_steps: expected the number of steps with schedule='linear', got None",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_wrong_override_is_named(change: str) -> None:
+    with pytest.raises(ValueError, match=CHANGES[change]):
+        TrainConfig.load(None, [change])
+
+
+def test_a_temperature_of_zero_has_no_siblings() -> None:
+    with pytest.raises(ValueError, match=r"sampling.temperature: expected above 0"):
+        TrainConfig.load(None, ["sampling.temperature=0"])
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.yaml: expected a YAML file, got none"):
+        TrainConfig.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configurations_that_come_along(path: Path) -> None:
+    assert TrainConfig.load(path).output_dir == f"runs/{path.stem}"

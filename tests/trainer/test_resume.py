@@ -1,0 +1,83 @@
+"""A run that was cut off, wherever, ends as one that never was: the same weights, memory and metrics, to the last bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import KILL, TERM, files, interrupted, lines, memory, trainer
+
+from trainer.metrics import read_metrics
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from end to end."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    result = trainer(folder).train()
+    assert (result.global_step, result.stopped) == (3, None)
+    return folder
+
+
+def same(folder: Path, whole: Path) -> None:
+    assert files(folder / "sft") == files(whole / "sft")
+    assert files(folder / "final") == files(whole / "final")
+    assert len(files(folder / "final")) == 6  # five adapters and their base
+    assert memory(folder / "memory.sqlite") == memory(whole / "memory.sqlite")
+    assert lines(folder) == lines(whole)
+    assert (folder / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+
+
+def test_the_run_that_the_others_are_compared_with_learns(whole: Path) -> None:
+    train = read_metrics(whole, "train")
+    assert [line["step"] for line in train] == [1, 2, 3]
+    assert all(line["updated/master"] == 1 and line["learner/grad_norm/master"] > 0 for line in train)
+    assert [(line["name"], line["step"]) for line in read_metrics(whole, "eval")] == [("sft", 0), ("step-2", 2), ("final", 3)]
+    start, final = files(whole / "sft" / "policies"), files(whole / "final" / "policies")
+    assert start.keys() == final.keys()
+    assert {name for name in start if start[name] != final[name]} >= {"master/adapter_model.safetensors"}
+    assert start["base-0/model.safetensors"] == final["base-0/model.safetensors"]
+
+
+# Where the process dies: module, object, function, which call of it, and whether before or after what that does.
+PLACES: dict[str, tuple[str, str, str, int, bool]] = {
+    "sft": ("trainer.learner", "Learner", "sft_step", 4, False),
+    "rollout": ("trainer.engine.local", "LocalEngine", "generate", 9, False),
+    "update": ("trainer.optim", "Optimizer", "step", 6, True),
+    "memory": ("trainer.memory.evolution", "", "evolve", 2, True),
+    "checkpoint": ("trainer.checkpoint", "", "_sync", 45, False),
+    "evaluation": ("trainer.train", "", "evaluate", 2, False),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed(place: str, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert interrupted(PLACES[place], KILL, folder, "sft.save_steps=2") == -KILL
+    result = trainer(folder, "sft.save_steps=2").train(resume_from_checkpoint=True)
+    assert (result.global_step, result.stopped) == (3, None)
+    same(folder, whole)
+
+
+@pytest.mark.parametrize("place", ["sft", "rollout", "update"])
+def test_asked_to_stop(place: str, whole: Path, tmp_path: Path) -> None:
+    """It leaves a checkpoint of where it was, even where none was due, and says so by its result."""
+    folder = tmp_path / "run"
+    options = ("save_steps=null", "sft.save_steps=null")
+    assert interrupted(PLACES[place], TERM, folder, *options) == 0
+    assert not (folder / "final").exists()
+    where = folder / "sft" / "checkpoints" if place == "sft" else folder / "checkpoints"
+    assert [path.name[:5] for path in where.iterdir()] == ["step-"]
+    trainer(folder, *options).train(resume_from_checkpoint=True)
+    same(folder, whole)
+
+
+def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trainer(folder, "max_steps=2").train()
+    before: list[Any] = [files(folder), (folder / "metrics.jsonl").read_text()]
+    assert trainer(folder, "max_steps=2").train(resume_from_checkpoint=True).global_step == 2
+    assert [files(folder), (folder / "metrics.jsonl").read_text()] == before
+    last = folder / "checkpoints" / "step-2"
+    trainer(folder, "max_steps=3").train(resume_from_checkpoint=str(last))
+    assert files(folder / "final") == files(whole / "final")
+    assert [line["name"] for line in read_metrics(folder, "eval")] == ["sft", "step-2", "final"]

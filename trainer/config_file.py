@@ -1,0 +1,195 @@
+"""Reading dataclasses from YAML and `key=value`, with errors that say where and what was meant; writing them.
+
+build(TrainConfig, *read("configs/tiny.yaml", ["seed=1"]))
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import dacite
+import yaml
+
+T = TypeVar("T")
+Key = tuple[str, ...]  # ("learner", "learning_rate")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and 1e-3 is a number as in YAML 1.2 and everywhere else."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists in a line."""
+
+
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+_INT = re.compile(r"[-+]?[0-9][0-9_]*$")
+for _loader in (_Loader, _Dumper):
+    _loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+    _loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True))
+
+
+def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[Key, str]]:
+    """The values of a YAML file with overrides put over them, and where each key stands ("tiny.yaml:12", "seed=1").
+
+    Raises: FileNotFoundError; ValueError for what isn't YAML or no mapping, a key twice, an override without "=".
+    """
+    values: dict[str, Any] = {}
+    places: dict[Key, str] = {}
+    if path is not None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: expected a YAML file, got none")
+        found = _parse(Path(path).read_text(encoding="utf-8"), str(path), places)
+        if found is not None and not isinstance(found, dict):
+            raise ValueError(f"{path}: expected a mapping of keys to values, got {type(found).__name__}")
+        values = found or {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        key = tuple(name.strip().split("."))
+        if not equals or not all(key):
+            raise ValueError(f"{override!r}: expected key=value, such as learner.learning_rate=1e-3")
+        value = _parse(text, repr(override), places, key)
+        inner = values
+        for part in key[:-1]:
+            below = inner.get(part)
+            inner[part] = inner = dict(below) if isinstance(below, Mapping) else {}
+        inner[key[-1]] = value
+        for depth in range(1, len(key) + 1):
+            places[key[:depth]] = repr(override) if depth == len(key) else places.get(key[:depth], repr(override))
+    return values, places
+
+
+def build(cls: type[T], values: Mapping[str, Any], places: Mapping[Key, str] | None = None) -> T:
+    """A dataclass, and those in its fields, from mappings.
+
+    Raises: ValueError: where, which key, what was expected and what came.
+    """
+    return _build(cls, values, (), places or {})
+
+
+def dump(config: Any) -> str:
+    """A dataclass as YAML."""
+    return yaml.dump(asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _parse(text: str, where: str, places: dict[Key, str], prefix: Key = ()) -> Any:
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _note(node, prefix, where if prefix else f"{where}:{{line}}", places)
+            return _tuples(loader.construct_document(node))
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: expected YAML: {' '.join(str(error).split())}") from error
+
+
+def _note(node: yaml.Node, key: Key, where: str, places: dict[Key, str]) -> None:
+    """Where every key stands."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for name, value in node.value:
+        inner = (*key, str(name.value))
+        place = where.format(line=name.start_mark.line + 1) if "{line}" in where else where
+        if inner in seen:
+            raise ValueError(f"{place}: {'.'.join(inner)}: expected once, got twice")
+        seen.add(inner)
+        places[inner] = place
+        _note(value, inner, where, places)
+
+
+def _tuples(value: Any) -> Any:
+    """Sequences of a frozen configuration are tuples."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    return {name: _tuples(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _build(cls: type[T], values: Mapping[str, Any], key: Key, places: Mapping[Key, str]) -> T:
+    names = [item.name for item in fields(cls)]  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = (*key, str(name))
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, 1, 0.5)
+            meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
+            raise ValueError(f"{_at(inner, places)}: no such key; {meant}")
+        nested = next((part for part in (hints[name], *get_args(hints[name])) if is_dataclass(part)), None)
+        if nested is not None and isinstance(value, Mapping):
+            value = _build(nested, value, inner, places)  # type: ignore[arg-type]
+        made[name] = value
+    try:
+        return dacite.from_dict(cls, made, _DACITE)
+    except dacite.WrongTypeError as error:
+        name = str(error.field_path).split(".")[0]
+        expected = _type(hints[name])
+        raise ValueError(f"{_at((*key, name), places)}: expected {expected}, got {_shown(made[name])}") from None
+    except (ValueError, TypeError, NotImplementedError) as error:
+        found = re.match(r"([A-Za-z_][\w.]*): (.*)", str(error), re.DOTALL)
+        named = [] if found is None else found[1].split(".")
+        if key and named[:1] == [key[-1]]:
+            named = named[1:]
+        known = found is not None and bool(named) and named[0] in names
+        place = _at((*key, *named) if known else key, places)
+        message = found[2] if known and found is not None else str(error)
+        raise ValueError(f"{place}: {message}" if place else message) from error
+
+
+def _at(key: Key, places: Mapping[Key, str]) -> str:
+    """ "configs/tiny.yaml:12: learner.clip_low"; the place is that of the nearest key above which has one."""
+    place = next((places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in places), "")
+    return ": ".join(part for part in (place, ".".join(key)) if part)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise dacite.WrongTypeError(int, value)
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise dacite.WrongTypeError(float, value)
+    return float(value) if isinstance(value, int) else value
+
+
+_DACITE = dacite.Config(type_hooks={int: _whole, float: _number})
+
+
+def _type(hint: Any) -> str:
+    """A type in words: "int", "a number or null", "'linear' or 'cosine'"."""
+    if hint is type(None):
+        return "null"
+    if is_dataclass(hint):
+        return "a mapping"
+    known = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    if hint in known:
+        return known[hint]
+    origin = getattr(hint, "__origin__", None)
+    if origin is tuple:
+        return f"a list of {_type(get_args(hint)[0]).removeprefix('a ')}s"
+    if origin is not None and not isinstance(origin, type):  # Literal
+        return " or ".join(map(repr, get_args(hint)))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a mapping"
+    return " or ".join(_type(part) for part in get_args(hint)) or str(hint)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,161 @@
+"""The stage before RL: what the policies are made of, and supervised fine-tuning on the experts' episodes.
+
+policies = pretrain(run)  # from the model, by SFT, or what an earlier process left in {output_dir}/sft/policies
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
+from trainer.config import TrainConfig
+from trainer.hima_ecom.dataset.samples import Sample
+from trainer.learner import Learner
+from trainer.models import ModelConfig, Policies
+from trainer.run import Run, progress, prompt_limit
+from trainer.sft import SFT, sft_sequences
+from trainer.step import LearnerConfig
+from trainer.tiny import NAME as TINY
+from trainer.tiny import create as create_tiny
+
+
+def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any = None) -> Policies:
+    """The policies that RL begins with, also in {output_dir}/sft/policies.
+
+    Args: model, tokenizer: instead of what transformers loads by `config.model.name`.
+
+    Raises: ValueError for SFT without samples; Stopped, after a checkpoint.
+    """
+    config, start = run.config, run.start
+    if start.is_dir():
+        return _check(Policies.open(start, device=config.model.device), run, start)
+    if config.init_from is not None:
+        policies = _check(Policies.open(config.init_from, device=config.model.device), run, Path(config.init_from))
+    else:
+        policies = _made(run, model, tokenizer)
+    if config.learner.kl_coef and config.sft.runs and config.sft.trains == "policies":
+        policies.freeze_reference()
+    partial = start.with_name(".policies.partial")
+    policies.save(partial)
+    steps = run.sft_steps
+    (partial / STATE).write_text(json.dumps({"step": steps, "time": run.metrics.elapsed}) + "\n", encoding="utf-8")
+    partial.rename(start)
+    shutil.rmtree(run.sft_checkpoints.folder, ignore_errors=True)
+    return policies
+
+
+def _made(run: Run, model: PreTrainedModel | None, tokenizer: Any) -> Policies:
+    config, agents = run.config, tuple(run.setting.agents)
+    name = config.model.name
+    models = {} if model is None else {name: model}
+    samples: Sequence[Sample] = ()
+    if config.sft.runs or (name == TINY and model is None):
+        samples = run.setting.samples(config.sft.memory)
+        if not samples:
+            raise ValueError("sft: expected samples of experts, got none; set sft.epochs=0, or data.sft_tasks above 0")
+    if name == TINY and model is None:
+        tokenizer, models[name] = create_tiny(samples, run.setting.agents, config.seed, style=config.prompt_style)
+
+    def create(made: ModelConfig, networks: Mapping[str, PreTrainedModel], given: Any) -> Policies:
+        return Policies.create(made, agents, tokenizer=given, models=networks, seed=config.seed)
+
+    if not config.sft.runs:
+        return create(config.model, models, tokenizer)
+    if config.sft.trains == "policies":
+        policies = create(config.model, models, tokenizer)
+        _sft(run, policies, samples)
+        return policies
+    one = create(replace(config.model, paradigm="shared", shared_trains="full"), models, tokenizer)
+    _sft(run, one, samples)
+    (base,) = one.bases
+    one.base_of(one.SHARED).save(one.SHARED, run.sft_folder / "base")  # a model that other runs can begin with, by its folder
+    one.tokenizer.save_pretrained(run.sft_folder / "base")
+    return create(config.model, {name: base.network}, one.tokenizer)
+
+
+def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
+    """All updates that are left, with checkpoints. Raises: Stopped."""
+    config = run.config
+    chosen = config.sft
+    learner = Learner(policies, sft_config(config), failures=run.folder / "failures")
+    limit = min(prompt_limit(replace(config, max_prompt_tokens=None), policies), chosen.max_tokens or 2**31)
+    sequences = sft_sequences(
+        samples,
+        run.setting.agents,
+        policies,
+        max_tokens=limit,
+        style=config.prompt_style,
+        template_kwargs=config.chat_template_kwargs,
+    )
+    sft = SFT(
+        learner,
+        sequences,
+        batch_tokens=chosen.batch_tokens,
+        epochs=chosen.epochs,
+        seconds=chosen.seconds,
+        schedule=chosen.schedule,
+        seed=config.seed,
+    )
+    if sft.total_steps is not None:
+        learner.config = sft_config(config, sft.total_steps)
+    checkpoints, before = run.sft_checkpoints, run.metrics.elapsed
+    last = checkpoints.latest()
+    spent = 0.0 if last is None else _continue(last, learner)
+
+    def save() -> None:
+        def write(folder: Path) -> None:
+            policies.save(folder / "policies")
+            save_tensors(learner.state_dict(), folder / "learner.pt")
+
+        state = {"time": run.metrics.elapsed, "seconds": spent + run.metrics.elapsed - before, "random": random_state()}
+        checkpoints.save(learner.step_number, state, write)
+
+    with progress(sft.total_steps, "SFT", "update", learner.step_number) as bar:
+        for metrics in sft.run(start=learner.step_number, elapsed=spent):
+            run.log("sft", learner.step_number, {f"learner/{name}": value for name, value in metrics.scalars().items()})
+            bar.set_postfix(loss=f"{metrics.loss / max(len(metrics.agents), 1):.3f}", refresh=False)
+            bar.update()
+            if run.stop.asked or (chosen.save_steps and learner.step_number % chosen.save_steps == 0):
+                save()
+            run.stop.check()
+    run.sft_steps = learner.step_number
+
+
+def _continue(last: Checkpoint, learner: Learner) -> float:
+    """Back to a checkpoint of SFT; returns the seconds that it had taken."""
+    learner.policies.load(last.path / "policies")
+    learner.load_state_dict(torch.load(last.path / "learner.pt", map_location="cpu", weights_only=True))
+    set_random_state(last.state["random"])
+    return float(last.state["seconds"])
+
+
+def sft_config(config: TrainConfig, total_steps: int | None = None) -> LearnerConfig:
+    """What SFT's learner is: optimiser and schedule of `sft`, the rest of `learner`. Without a number of steps: constant."""
+    sft = config.sft
+    warmup = sft.warmup_steps if total_steps is None else min(sft.warmup_steps, total_steps - 1)
+    return LearnerConfig(
+        learning_rate=sft.learning_rate,
+        optimizer=sft.optimizer,
+        weight_decay=sft.weight_decay,
+        betas=config.learner.betas,
+        eps=config.learner.eps,
+        max_grad_norm=config.learner.max_grad_norm,
+        token_budget=config.learner.token_budget,
+        schedule="constant" if total_steps is None else sft.schedule,
+        warmup_steps=warmup,
+        total_steps=total_steps,
+    )
+
+
+def _check(policies: Policies, run: Run, folder: Path) -> Policies:
+    """Raises: ValueError for policies of other agents."""
+    if set(policies.agents) != set(run.setting.agents):
+        expected, got = ", ".join(run.setting.agents), ", ".join(policies.agents)
+        raise ValueError(f"{folder}: expected policies of the agents {expected}, got those of {got}")
+    return policies

@@ -1,0 +1,270 @@
+"""A run: its folder, its parts, and where it stands, as one object that the stages share, save and go on from.
+
+{output_dir}/config.yaml metrics.jsonl samples.jsonl tensorboard/ eval/ failures/ memory.sqlite
+{output_dir}/sft/policies/ (where RL begins), sft/checkpoints/step-N/ while SFT runs, sft/base/ if it trained the base
+{output_dir}/checkpoints/step-N/{policies/, learner.pt, memory.sqlite, state.json} final/policies/
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, save_tensors, set_random_state
+from trainer.config import TrainConfig
+from trainer.dialogue import TokenContext
+from trainer.engine.base import Engine
+from trainer.engine.local import LocalEngine
+from trainer.evaluate import Report
+from trainer.learner import Learner
+from trainer.memory import Memory, load_embedder
+from trainer.metrics import EPISODES, LINES, Metrics
+from trainer.models import Policies
+from trainer.rollout import task_id
+from trainer.setting import Queries, Setting
+from trainer.stopping import Stop, StoppableEngine
+
+CONFIG = "config.yaml"
+MEMORY = ("memory.sqlite", "memory.sqlite-wal", "memory.sqlite-shm")
+# What another process may be given to go on with: how long, how often, where to. The rest is what is being trained.
+CHANGEABLE = (
+    *("output_dir", "max_steps", "max_seconds", "logging_steps", "logged_episodes"),
+    *("eval_steps", "eval_tasks", "save_steps", "save_total_limit"),
+)
+Log = Callable[[str, int, Mapping[str, float]], None]
+
+
+class Run:
+    """What is trained, and by what. Stages: SFT, which leaves `policies`; then RL, from `begin` on.
+
+    Args:
+        config: also written to the folder.
+        setting: what is played.
+        stop: asked between phases.
+        resume: go on with what stands in the folder; without, a folder that holds a run is refused.
+        on_log: told of every line of metrics: (kind, step, scalars).
+        on_report: told of every evaluation.
+
+    Raises: FileExistsError for a folder with a run, FileNotFoundError for none to resume; ValueError where the configuration
+    differs from that of the run in the folder.
+    """
+
+    policies: Policies
+    engine: Engine
+    learner: Learner
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        setting: Setting,
+        stop: Stop,
+        *,
+        resume: bool = False,
+        on_log: Log | None = None,
+        on_report: Callable[[Report], None] | None = None,
+    ) -> None:
+        self.config, self.setting, self.stop, self.on_log, self.on_report = config, setting, stop, on_log, on_report
+        self.folder = Path(config.output_dir)
+        self.queries = Queries(setting.tasks, config.seed) if config.max_steps != 0 else None
+        self.memory: Memory | None = None
+        self.step = self.cursor = 0  # steps of RL, and queries taken, so far
+        self.sft_steps = 0  # updates of SFT, where this process ran it to its end
+        self.evaluated = -1  # the last step after which the policies were tested
+        self.seconds = 0.0  # of these steps
+        self.phases: dict[str, float] = {}
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=config.save_total_limit)
+        self._prepare(resume)
+        self._last = self.checkpoints.latest()
+        self.metrics = self._metrics()
+
+    @property
+    def sft_checkpoints(self) -> Checkpoints:
+        """Of SFT; none are left when it is done."""
+        return Checkpoints(self.sft_folder / "checkpoints", keep=1)
+
+    @property
+    def sft_folder(self) -> Path:
+        """Where SFT writes."""
+        return self.folder / "sft"
+
+    @property
+    def start(self) -> Path:
+        """The policies that RL begins with."""
+        return self.sft_folder / "policies"
+
+    @property
+    def final(self) -> Path:
+        """The policies at the end, in policies/."""
+        return self.folder / "final"
+
+    @property
+    def done(self) -> bool:
+        """Whether an earlier process came to the end of what is asked for now."""
+        path = self.final / STATE
+        at: dict[str, Any] = self._last.state if self._last is not None else {"step": 0, "seconds": 0.0}
+        return path.is_file() and json.loads(path.read_text())["step"] == at["step"] and self.is_over(at["step"], at["seconds"])
+
+    @staticmethod
+    def check_last(config: TrainConfig, path: Path) -> None:
+        """Raises: ValueError if `path` isn't the last checkpoint of the run."""
+        last = Checkpoints(Path(config.output_dir) / "checkpoints").latest()
+        if last is None or last.path.resolve() != path.resolve():
+            expected = "True" if last is None else f"True or the last checkpoint, {last.path}"
+            raise ValueError(f"resume_from_checkpoint: expected {expected}, got {path}")
+
+    def is_over(self, step: int, seconds: float) -> bool:
+        """Whether no step begins after so many, which took so long."""
+        steps, limit = self.config.max_steps, self.config.max_seconds
+        return (steps is not None and step >= steps) or (limit is not None and seconds >= limit)
+
+    def log(self, kind: str, step: int, scalars: Mapping[str, float], **more: Any) -> None:
+        """A line of metrics."""
+        self.metrics.log(kind, step, scalars, **more)
+        if self.on_log is not None:
+            self.on_log(kind, step, scalars)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Adds to `phases`, which the next line of metrics takes along."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - begin
+
+    def begin(self, policies: Policies, *, engine: Engine | None = None) -> None:
+        """Everything that RL needs around the policies that SFT left, and all of it as the last checkpoint says."""
+        config = self.config
+        if config.learner.kl_coef and self._last is None and not all(base.adapters for base in policies.bases):
+            policies.freeze_reference()
+        if self._last is not None:
+            policies.load(self._last.path / "policies")
+        self.policies, self.learner = policies, Learner(policies, config.learner, failures=self.folder / "failures")
+        self.engine = StoppableEngine(LocalEngine(policies) if engine is None else engine, self.stop)
+        ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs)
+        self.params = replace(config.sampling, stop_token_ids=ends)
+        self.max_prompt_tokens = prompt_limit(config, policies)
+        if config.memory is not None:
+            if self._last is None:
+                for name in MEMORY:  # of a run that was killed before its first checkpoint
+                    (self.folder / name).unlink(missing_ok=True)
+            self.memory = Memory(self.folder / MEMORY[0], load_embedder(config.embedder), config=config.memory)
+        if self._last is not None:
+            self._continue(self._last)
+
+    def save(self) -> Path:
+        """A checkpoint of the present step. Raises: FullDiskError."""
+
+        def write(folder: Path) -> None:
+            self.policies.save(folder / "policies")
+            save_tensors(self.learner.state_dict(), folder / "learner.pt")
+            if self.memory is not None:
+                self.memory.snapshot(folder / MEMORY[0])
+
+        state: dict[str, Any] = {"cursor": self.cursor, "evaluated": self.evaluated, "seconds": self.seconds}
+        state |= {"time": self.metrics.elapsed, "tasks": self._fingerprint(), "random": random_state()}
+        return self.checkpoints.save(self.step, state, write)
+
+    def close(self) -> None:
+        """Files are let go."""
+        self.metrics.close()
+        if self.memory is not None:
+            self.memory.close()
+
+    def _prepare(self, resume: bool) -> None:
+        path = self.folder / CONFIG
+        if not resume and any((self.folder / name).exists() for name in ("checkpoints", "sft", LINES)):
+            raise FileExistsError(
+                f"output_dir: expected a folder without a run, got {self.folder}; go on with it (--resume), or choose another"
+            )
+        if resume:
+            if not path.is_file():
+                raise FileNotFoundError(f"output_dir: expected a folder with a run to go on with, got {self.folder}")
+            if different := self.config.differs(TrainConfig.load(path), CHANGEABLE):
+                raise ValueError(f"resume: expected the configuration of {path}, got (now and then) {'; '.join(different)}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.save(path)
+
+    def _metrics(self) -> Metrics:
+        """With the lines up to where the run goes on."""
+        sft, ends = self.sft_checkpoints.latest(), {"sft": 0, "train": -1, "eval": -1}
+        state: dict[str, Any] = {"time": 0.0}
+        if sft is not None:
+            state = sft.state
+            ends["sft"] = state["step"]
+        if self.start.is_dir():
+            state = json.loads((self.start / STATE).read_text())
+            ends["sft"] = state["step"]
+        if self._last is not None:
+            state = self._last.state
+            ends |= {"train": state["step"], "eval": state["evaluated"]}
+        if self.done:
+            ends["eval"] = ends["train"]
+        return Metrics(self.folder, elapsed=state["time"], keep=lambda kind, step: step <= ends[kind])
+
+    def _continue(self, last: Checkpoint) -> None:
+        state = last.state
+        if state["tasks"] != self._fingerprint():
+            raise ValueError(f"resume: expected the queries that {last.path} was made with, got others")
+        self.learner.load_state_dict(torch.load(last.path / "learner.pt", map_location="cpu", weights_only=True))
+        if self.memory is not None:
+            self.memory.restore(last.path / MEMORY[0])
+        self.step, self.cursor, self.evaluated = state["step"], state["cursor"], state["evaluated"]
+        self.seconds = state["seconds"]
+        set_random_state(state["random"])
+
+    def _fingerprint(self) -> str:
+        tasks = self.setting.tasks
+        names = "\n".join(task_id(tasks, number) for number in range(len(tasks)))
+        return blake2b(names.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """What ends a turn in the tokenizer's chat template, and its end of sequence."""
+    ends = set(TokenContext(tokenizer, template_kwargs=template_kwargs).reply_ids(""))
+    return tuple(sorted(ends | {token for token in [tokenizer.eos_token_id] if token is not None}))
+
+
+def prompt_limit(config: TrainConfig, policies: Policies) -> int:
+    """The longest prompt that leaves the networks a position for a token, and the learner a budget for a whole action.
+
+    Raises: ValueError if there is none.
+    """
+    limits = [] if config.max_prompt_tokens is None else [config.max_prompt_tokens]
+    for base in policies.bases:
+        positions = getattr(base.network.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        limits += [] if positions is None else [positions - 1]
+    if config.learner.token_budget is not None:
+        limits.append(config.learner.token_budget - config.sampling.max_new_tokens)
+    limit = min(limits, default=sys.maxsize)
+    if limit < 1:
+        budget, new = config.learner.token_budget, config.sampling.max_new_tokens
+        raise ValueError(f"learner.token_budget: expected more than sampling.max_new_tokens = {new}, got {budget}")
+    return limit
+
+
+def remove(folder: Path) -> None:
+    """Deletes what a run has written into its folder, and nothing else; without a config.yaml it is no run's."""
+    if not (folder / CONFIG).is_file():
+        return
+    for name in ("checkpoints", "sft", "final", "tensorboard", "eval", "failures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (CONFIG, LINES, EPISODES, "report.html", *MEMORY):
+        (folder / name).unlink(missing_ok=True)
+
+
+def progress(total: int | None, name: str, unit: Literal["step", "update", "episode"], done: int = 0) -> Any:
+    """A bar with the time left; where nobody watches, a line now and then."""
+    seen = sys.stderr.isatty()
+    return tqdm(
+        total=total, desc=name, unit=unit, initial=done, leave=True, dynamic_ncols=seen, mininterval=0.2 if seen else 15
+    )

@@ -1,0 +1,58 @@
+"""What VRGRPOTrainer's agents, environments, data sets and reward functions come to: a `Setting`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from trainer.agents import Agent, single_agent
+from trainer.config import TrainConfig
+from trainer.evaluate import Job
+from trainer.foreign import as_environment
+from trainer.prompts_env import NAME, PromptsEnv, prompt_agents, prompt_tasks, prompt_template
+from trainer.reward_funcs import RewardFuncs
+from trainer.setting import Setting, Template, hima_ecom_setting
+
+COLUMN = "eval"  # what the tests of a data set are called among the metrics
+
+
+def setting_of(
+    config: TrainConfig,
+    agents: Mapping[str, Agent] | None,
+    factory: Callable[[], Any] | None,
+    reward_funcs: Any,
+    weights: Sequence[float] | None,
+    train_dataset: Any,
+    eval_dataset: Any,
+) -> tuple[Setting, Template | None]:
+    """The setting, and for prompts the chat template that they are read under.
+
+    Raises: ValueError for a combination that means nothing, TypeError for what is no data set.
+    """
+    judge = None if reward_funcs is None else RewardFuncs(reward_funcs, weights=weights)
+    if factory is None and train_dataset is None:
+        for name, value in (("agents", agents), ("reward_funcs", reward_funcs), ("eval_dataset", eval_dataset)):
+            if value is not None:
+                raise ValueError(f"train_dataset: expected tasks with {name}, got None")
+        return hima_ecom_setting(config.data), None
+    if factory is None:
+        if agents is not None:
+            raise ValueError("env_factory: expected an environment for these agents, got None")
+        if judge is None:
+            raise ValueError("reward_funcs: expected functions for a data set of prompts, got None")
+        rows = prompt_tasks(train_dataset)
+        tests = [] if eval_dataset is None else prompt_tasks(eval_dataset)
+        setting = Setting(agents=prompt_agents(), make_env=PromptsEnv, tasks=rows, tests=_jobs(tests), judge=judge, entry=NAME)
+        return setting, partial(prompt_template, tasks=rows)
+    if train_dataset is None:
+        raise ValueError("train_dataset: expected tasks for the environment, got None")
+    chosen = single_agent(as_environment(factory()).tools) if agents is None else dict(agents)
+    if not chosen:
+        raise ValueError("agents: expected at least one, got none")
+    tasks, tests = list(train_dataset), [] if eval_dataset is None else list(eval_dataset)
+    make = lambda: as_environment(factory())  # noqa: E731
+    entry = next(iter(chosen))
+    return Setting(agents=chosen, make_env=make, tasks=tasks, tests=_jobs(tests), judge=judge, entry=entry), None
+
+
+def _jobs(tasks: Sequence[Any]) -> list[Job]:
+    return [Job(id=str(number), column=COLUMN, task=task, minimal_calls=0) for number, task in enumerate(tasks)]

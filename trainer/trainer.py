@@ -1,0 +1,141 @@
+"""`VRGRPOTrainer`: a run from its configuration to its policies. The command line calls it, and it replaces TRL's GRPOTrainer.
+
+VRGRPOTrainer(args=TrainConfig.load("configs/tiny.yaml")).train()                     # five agents on HiMA-Ecom
+VRGRPOTrainer("Qwen/Qwen3-0.6B", config, agents=agents, env_factory=Shop, train_dataset=tasks).train()
+VRGRPOTrainer("Qwen/Qwen3-0.6B", GRPOConfig(...), reward_funcs=exact, train_dataset=rows).train()    # one agent, as in TRL
+"""
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from trainer.agents import Agent
+from trainer.arguments_model import configuration, network_and_tokenizer
+from trainer.checkpoint import FullDiskError, is_full
+from trainer.config import TrainConfig
+from trainer.evaluate import Report
+from trainer.models import Policies
+from trainer.pretrain import pretrain
+from trainer.run import Log, Run
+from trainer.setting import Setting
+from trainer.settings_of import setting_of
+from trainer.stopping import Stop, Stopped
+from trainer.train import train
+
+
+class TrainOutput(NamedTuple):
+    """What `train` came to. stopped: the name of the signal that ended it before its time; None: it is at its end."""
+
+    global_step: int
+    metrics: Mapping[str, float]  # of the last step that was logged
+    stopped: str | None
+
+
+class VRGRPOTrainer:
+    """Trains policies by SFT, where there are experts' samples, and VR-GRPO; `output_dir` then holds all that came of it.
+
+    What is played: the benchmark's tasks by the five agents; with `env_factory` and `train_dataset`, these tasks by `agents`
+    (one agent with the environment's tools, if none are given); with `train_dataset` alone, rows with a `prompt`, as in TRL:
+    one agent, one answer each, scored by `reward_funcs`.
+
+    Args:
+        model: a name, a folder, or a network of transformers, which is changed; None: that of `args`.
+        args: a TrainConfig, or a GRPOConfig of TRL 1.16 (`trainer.arguments` says what becomes of its options); None: the
+            defaults of TRL for a data set of prompts, else those of TrainConfig.
+        reward_funcs: TRL's reward functions, see `trainer.reward_funcs`; None: the reward is the environment's. As in TRL, it
+            may also stand second and `args` third.
+        train_dataset, eval_dataset: rows or tasks, for `env.reset`.
+        processing_class: the tokenizer; None: that of the model.
+        callbacks: functions (kind, step, scalars), told of every line of metrics.
+        peft_config: a LoraConfig: each agent learns an adapter of that shape.
+        agents: {name: Agent}; the first is the one that gets the task.
+        env_factory (TRL: environment_factory): makes an environment, ours or one that `trainer.foreign.as_environment` knows.
+        on_report: told of every evaluation.
+
+    Raises: ValueError, TypeError, NotImplementedError: what can't be, by the argument's name.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | None = None,
+        args: Any = None,
+        reward_funcs: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        callbacks: Sequence[Log] | None = None,
+        peft_config: Any = None,
+        *,
+        agents: Mapping[str, Agent] | None = None,
+        env_factory: Callable[[], Any] | None = None,
+        environment_factory: Callable[[], Any] | None = None,
+        on_report: Callable[[Report], None] | None = None,
+    ) -> None:
+        if callable(args) or (isinstance(args, Sequence) and not isinstance(args, str)):  # TRL's order
+            args, reward_funcs = reward_funcs, args
+        if env_factory is not None and environment_factory is not None:
+            raise ValueError("env_factory, environment_factory: expected one of the two names, got both")
+        wrong = next((callback for callback in callbacks or () if not callable(callback)), None)
+        if wrong is not None:
+            raise TypeError(f"callbacks: expected functions (kind, step, scalars), got {wrong!r}")
+        factory = env_factory or environment_factory
+        prompts = factory is None and train_dataset is not None
+        self.args: TrainConfig = configuration(args, model, peft_config, train_dataset, prompts=prompts)
+        self.setting: Setting
+        self.setting, template = setting_of(
+            self.args,
+            agents,
+            factory,
+            reward_funcs,
+            getattr(args, "reward_weights", None),
+            train_dataset,
+            eval_dataset,
+        )
+        self.model, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
+        self.callbacks, self.on_report = list(callbacks or ()), on_report
+        self.policies: Policies | None = None
+
+    def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
+        """SFT and RL, to their ends or until SIGINT or SIGTERM; then there is a checkpoint that a later call goes on from.
+
+        Args: resume_from_checkpoint: True, or the folder of the last checkpoint: go on in `output_dir`. On a CPU the run then
+            ends in the same bits as one that was never cut off.
+
+        Raises: FileExistsError, FileNotFoundError, ValueError: as `Run`; FullDiskError, the last checkpoint stays.
+        """
+        if isinstance(resume_from_checkpoint, str | Path):
+            Run.check_last(self.args, Path(resume_from_checkpoint))
+        metrics: dict[str, float] = {}
+        finished = False
+
+        def log(kind: str, step: int, scalars: Mapping[str, float]) -> None:
+            if kind == "train":
+                metrics.clear()
+                metrics.update(scalars)
+            for callback in self.callbacks:
+                callback(kind, step, scalars)
+
+        with Stop() as stop:
+            run = Run(self.args, self.setting, stop, resume=bool(resume_from_checkpoint), on_log=log, on_report=self.on_report)
+            try:
+                self.policies = pretrain(run, model=self.model, tokenizer=self.processing_class)
+                run.begin(self.policies)
+                finished = run.done or train(run)
+            except Stopped:
+                pass  # in SFT, which has saved itself
+            except Exception as error:
+                if is_full(error) and not isinstance(error, FullDiskError):
+                    raise FullDiskError(errno.ENOSPC, f"no space left for the run in {run.folder}: {error}") from error
+                raise
+            finally:
+                run.close()
+        return TrainOutput(run.step, metrics, None if finished or stop.signal is None else stop.signal.name)
+
+    def save_model(self, output_dir: str | Path) -> None:
+        """The policies as they are; `Policies.open` reads them. Raises: RuntimeError before `train`."""
+        if self.policies is None:
+            raise RuntimeError("save_model: expected a call of train() before it, got none")
+        self.policies.save(output_dir)
