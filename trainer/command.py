@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def _run(args: argparse.Namespace) -> int:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     changes = [*args.changes, *(["max_steps=0"] if args.only_sft else [])]
     config = TrainConfig.load(args.config, changes)
     trainer = VRGRPOTrainer(args=config, on_report=lambda report: tqdm.write(report.table() + "\n"))

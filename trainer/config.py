@@ -16,7 +16,7 @@ from himakernels.checks import check_choice, check_non_negative, check_positive
 from trainer.config_file import build, dump, read
 from trainer.engine.base import SamplingParams
 from trainer.episode import Limits
-from trainer.hima_ecom.tasks import COLUMNS
+from trainer.hima_ecom.tasks import COLUMNS, FAMILIES
 from trainer.hima_ecom.tasks.task import LANGUAGES
 from trainer.memory import MemoryConfig
 from trainer.models import ModelConfig
@@ -37,6 +37,7 @@ class DataConfig:
     columns: tuple[str, ...] = COLUMNS
     languages: tuple[str, ...] = LANGUAGES
     max_difficulty: int = 3  # 1 to 3
+    families: tuple[str, ...] | None = None  # of tasks, such as "warranty" (see docs/benchmark.md); None: all
     sft_tasks: int = 400  # of each column; an expert's episode gives a sample for every agent in it
     rl_tasks: int = 400  # of each column; the queries that RL goes through, over and over
     test_tasks: int = 100  # of each column, from templates that neither SFT nor RL have
@@ -49,6 +50,11 @@ class DataConfig:
                 raise ValueError(f"{name}: expected some of {', '.join(known)}, each once, got {chosen!r}")
         if self.max_difficulty not in (1, 2, 3):
             raise ValueError(f"max_difficulty: expected 1, 2 or 3, got {self.max_difficulty!r}")
+        if self.families is not None:
+            names = tuple(family.name for column in self.columns for family in FAMILIES[column])
+            unknown = sorted(set(self.families) - set(names))
+            if unknown or not self.families:
+                raise ValueError(f"families: expected some of {', '.join(names)}, got {unknown or self.families!r}")
         for name in ("sft_tasks", "rl_tasks", "test_tasks"):
             check_non_negative(name, getattr(self, name))
 

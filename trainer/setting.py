@@ -25,7 +25,7 @@ from trainer.hima_ecom.tasks import Task, stream_tasks
 from trainer.rollout import Judge, Score, environment_score
 
 Template = Callable[[Any], str | None]  # a tokenizer -> the chat template to read it under
-TRIES = 200  # tasks that are looked at for each one that is wanted, when languages and difficulties are chosen
+TRIES = 200  # tasks that are looked at for each one that is wanted, when languages, families and difficulties are chosen
 
 
 def no_samples(memory: float) -> list[Sample]:
@@ -113,7 +113,8 @@ def _setting(world: World, tasks: Sequence[Task], test: Sequence[Task], learn: C
 
 
 def _fits(item: Task | Sample, data: DataConfig) -> bool:
-    return item.column in data.columns and item.language in data.languages and item.difficulty <= data.max_difficulty
+    chosen = data.families is None or item.family in data.families
+    return chosen and item.column in data.columns and item.language in data.languages and item.difficulty <= data.max_difficulty
 
 
 def _chosen(tasks: Iterable[Task], data: DataConfig, count: int) -> list[Task]:
@@ -130,14 +131,17 @@ def _chosen(tasks: Iterable[Task], data: DataConfig, count: int) -> list[Task]:
 def _drawn(world: World, data: DataConfig, split: str, count: int, seen: set[str], *, name: str | None = None) -> list[Task]:
     found: list[Task] = []
     for column in data.columns:
-        stream = islice(stream_tasks(world, data.seed, split, column, name=name, seen=seen), TRIES * count)
+        stream = islice(
+            stream_tasks(world, data.seed, split, column, name=name, seen=seen, families=data.families), TRIES * count
+        )
         fitting: list[Task] = []
         with suppress(RuntimeError):  # a family has no more tasks that differ
             fitting.extend(islice((task for task in stream if _fits(task, data)), count))
         if len(fitting) < count:
             languages = ", ".join(data.languages)
+            families = "all families" if data.families is None else f"{len(data.families)} families"
             raise ValueError(
-                f"data: expected {count} {split} tasks of column {column} in {languages} of difficulty up to "
+                f"data: expected {count} {split} tasks of column {column} in {languages} of {families} of difficulty up to "
                 f"{data.max_difficulty}, got {len(fitting)} different ones from a {data.world} world"
             )
         found += fitting

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import TrainConfig
+from trainer.config import DataConfig, TrainConfig
 from trainer.memory import MemoryConfig
+from trainer.setting import hima_ecom_setting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,3 +95,27 @@ def test_a_temperature_of_zero_has_no_siblings() -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.yaml: expected a YAML file, got none"):
         TrainConfig.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configurations_that_come_along(path: Path) -> None:
+    assert TrainConfig.load(path).output_dir == f"runs/{path.stem}"
+
+
+def test_families_are_those_of_the_columns() -> None:
+    assert DataConfig(families=("warranty", "discount")).families == ("warranty", "discount")
+    with pytest.raises(ValueError, match=r"families: expected some of .*warranty.*, got \['garantie'\]"):
+        DataConfig(families=("warranty", "garantie"))
+    with pytest.raises(ValueError, match=r"families: expected some of .*, got \['discount'\]"):
+        DataConfig(columns=("qa",), families=("discount",))
+    with pytest.raises(ValueError, match=r"families: expected some of .*, got \(\)"):
+        DataConfig(families=())
+
+
+def test_only_chosen_families_are_played() -> None:
+    data = DataConfig(
+        world="small", columns=("qa",), families=("warranty",), languages=("en",), sft_tasks=2, rl_tasks=3, test_tasks=2
+    )
+    setting = hima_ecom_setting(data)
+    assert [task.family for task in setting.tasks] == ["warranty"] * 3
+    assert {sample.family for sample in setting.samples(0.5)} == {"warranty"}

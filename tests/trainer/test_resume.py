@@ -81,3 +81,39 @@ def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(whole: Path, tmp_
     trainer(folder, "max_steps=3").train(resume_from_checkpoint=str(last))
     assert files(folder / "final") == files(whole / "final")
     assert [line["name"] for line in read_metrics(folder, "eval")] == ["sft", "step-2", "final"]
+
+
+@pytest.mark.parametrize("paradigm", ["full", "shared"])
+def test_other_paradigms_and_a_reference(paradigm: str, tmp_path: Path) -> None:
+    """With the KL term: what the reference is survives the end of a process."""
+    options = (f"model.paradigm={paradigm}", "learner.kl_coef=0.1", "eval_steps=null", "max_steps=2", "data.test_tasks=0")
+    trainer(tmp_path / "whole", *options).train()
+    assert any(line["learner/master/ref_kl"] > 0 for line in read_metrics(tmp_path / "whole", "train"))
+    trainer(tmp_path / "run", *options, "max_steps=1").train()
+    trainer(tmp_path / "run", *options).train(resume_from_checkpoint=True)
+    assert files(tmp_path / "run" / "final") == files(tmp_path / "whole" / "final")
+
+
+def test_sft_of_each_policy_and_a_start_from_another_run(tmp_path: Path) -> None:
+    options = ("sft.trains=policies", "learner.kl_coef=0.1", "max_steps=1", "data.test_tasks=0", "sft.epochs=2")
+    trainer(tmp_path / "one", *options).train()
+    start = files(tmp_path / "one" / "sft" / "policies")
+    assert {f"{agent}/reference/adapter_model.safetensors" for agent in ("master", "efc", "math")} <= start.keys()
+    assert start["efc/reference/adapter_model.safetensors"] == start["efc/adapter_model.safetensors"]
+    sft = read_metrics(tmp_path / "one", "sft")
+    assert sft[-1]["learner/loss"] < sft[0]["learner/loss"]
+    assert sft[-1]["learner/learning_rate"] < sft[1]["learner/learning_rate"]
+    trainer(tmp_path / "two", *options, f"init_from={tmp_path}/one/sft/policies").train()
+    assert read_metrics(tmp_path / "two", "sft") == []
+    assert files(tmp_path / "two" / "final") == files(tmp_path / "one" / "final")
+    with pytest.raises(FileNotFoundError, match="expected a folder of saved policies"):
+        trainer(tmp_path / "three", f"init_from={tmp_path}").train()
+
+
+def test_a_base_of_another_run_is_a_model(tmp_path: Path) -> None:
+    """{output_dir}/sft/base under its name: any paradigm can begin with it."""
+    options = ("max_steps=0", "data.test_tasks=0")
+    trainer(tmp_path / "one", *options).train()
+    trainer(tmp_path / "two", *options, f"model.name={tmp_path}/one/sft/base", "sft.epochs=0", "model.paradigm=full").train()
+    one = files(tmp_path / "one" / "sft" / "base")
+    assert files(tmp_path / "two" / "final" / "policies" / "math") == one

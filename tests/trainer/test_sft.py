@@ -1,6 +1,8 @@
 """SFT: a sample's tokens are those of an episode, its assistant's turns are trained, runs repeat and learn."""
 
 import random
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from tiny_policies import policies, same, values
@@ -88,6 +90,19 @@ def test_time_ends_a_run() -> None:
     given = sft_sequences([sample("qa", "q", "a")], hima_ecom_agents(), made)
     assert list(SFT(Learner(made, LearnerConfig()), given, epochs=None, seconds=1e-9).run()) == []
     assert len(list(SFT(Learner(made, LearnerConfig()), given, epochs=2, seconds=60).run())) == 2
+
+
+def test_the_rate_falls_with_the_time_where_only_the_time_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = policies("shared", agents=FIVE)
+    given = sft_sequences([sample("qa", "q", "a")], hima_ecom_agents(), made)
+    learner = Learner(made, LearnerConfig(learning_rate=1e-3, warmup_steps=2))
+    clock = count()  # a second at each look
+    monkeypatch.setattr("trainer.sft.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    run = SFT(learner, given, epochs=None, seconds=5, schedule="linear").run()
+    rates = [metrics.learning_rate for metrics in run]
+    assert rates == pytest.approx([1e-3 * 0.8 / 2, 1e-3 * 0.6, 1e-3 * 0.4, 1e-3 * 0.2])
+    run = SFT(learner, given, epochs=None, seconds=5, schedule="linear").run(start=4, elapsed=3)
+    assert [metrics.learning_rate for metrics in run] == []
 
 
 def test_what_is_wrong_is_named() -> None:

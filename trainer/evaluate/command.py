@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def add_parser(subparsers: Any) -> None:
         "--policy",
         nargs="+",
         required=True,
-        help=f"one or several of {', '.join(BASELINES)}, all (the baselines), or the name or folder of a transformers model",
+        help=f"one or several of {', '.join(BASELINES)}, all (the baselines), the folder of a run of hima train (as it was "
+        "trained, with its memory), or the name or folder of a transformers model",
     )
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint that has the model; its key is OPENAI_API_KEY")
     parser.add_argument(
@@ -102,9 +104,16 @@ def _benchmark(args: argparse.Namespace) -> Score:
     agents = hima_ecom_agents()
 
     def score(name: str) -> Report:
-        policy = _policy(args, name, agents, lambda: ExpertPolicy(tasks))
-        with _progress(len(tasks), name) as bar:
-            return evaluate(policy, tasks, world, name=name, seed=args.seed, on_end=lambda _: bar.update())
+        with ExitStack() as stack:
+            bar = stack.enter_context(_progress(len(tasks), name))
+            shown: dict[str, Any] = {"name": name, "seed": args.seed, "on_end": lambda _: bar.update()}
+            if (Path(name) / "config.yaml").is_file():
+                from trainer.saved import open_run
+
+                saved = stack.enter_context(open_run(name, device=args.device))
+                policy: Policy = saved.policy(temperature=args.temperature, seed=args.seed)
+                return evaluate(policy, tasks, world, **shown, **saved.options())
+            return evaluate(_policy(args, name, agents, lambda: ExpertPolicy(tasks)), tasks, world, **shown)
 
     return score
 

@@ -1,7 +1,7 @@
 """Drawing tasks: families in turn, until a column has as many as asked for; no query twice."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 
 from trainer.hima_ecom.tasks import (  # noqa: F401 - they register their families
@@ -44,9 +44,17 @@ def make_tasks(world: World, seed: int, split: str, column: str, count: int, *, 
 
 
 def stream_tasks(
-    world: World, seed: int, split: str, column: str, *, name: str | None = None, seen: set[str] | None = None
+    world: World,
+    seed: int,
+    split: str,
+    column: str,
+    *,
+    name: str | None = None,
+    seen: set[str] | None = None,
+    families: Collection[str] | None = None,
 ) -> Iterator[Task]:
-    """The tasks of `make_tasks` without end. `name` begins their ids and tells streams apart; the split, if none is given."""
+    """The tasks of `make_tasks` without end. `name` begins their ids and tells streams apart; the split, if none is given.
+    Only those of `families`, if given."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     if column not in COLUMNS:
@@ -54,18 +62,22 @@ def stream_tasks(
     name, known = name or split, set() if seen is None else seen
     rng = random.Random(f"{seed}/{name}/{column}")
     pools = Pools(world, split)
-    for i, family in enumerate(_turns(rng, column), 1):
+    chosen = [family for family in FAMILIES[column] if families is None or family.name in families]
+    for i, family in enumerate(_turns(rng, chosen), 1):
         yield _draw(pools, rng, split, family, f"{name}-{column}-{i:05d}", known)
 
 
-def _turns(rng: random.Random, column: str) -> Iterator[Family]:
+def _turns(rng: random.Random, families: list[Family]) -> Iterator[Family]:
     """Families in shuffled rounds, so that each occurs as often as any other; one in BLOCK is an impossible one."""
-    possible = _rounds(rng, [family for family in FAMILIES[column] if not family.impossible])
-    impossible = _rounds(rng, [family for family in FAMILIES[column] if family.impossible])
+    possible = _rounds(rng, [family for family in families if not family.impossible])
+    impossible = _rounds(rng, [family for family in families if family.impossible])
     while True:
         refused = rng.randrange(BLOCK - 5, BLOCK)
         for i in range(BLOCK):
-            yield (next(impossible, None) if i == refused else None) or next(possible)
+            turn = (next(impossible, None) if i == refused else None) or next(possible, None)
+            if turn is None:
+                return
+            yield turn
 
 
 def _rounds(rng: random.Random, families: list[Family]) -> Iterator[Family]:
