@@ -14,11 +14,12 @@ from tiny_run import trainer
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.generate.command import shown
-from trainer.generate.system import AskedStore, Said, System
+from trainer.generate.system import AskedStore, Said, System, open_system
 from trainer.hima_ecom import World
 from trainer.memory import HashingEmbedder, Memory
 from trainer.memory.store import Entry
 from trainer.react import Action, Answer, Malformed
+from trainer.saved import SavedRun
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,9 @@ def write(policy: str, prompt: str, rng: random.Random) -> str:
 
 
 def system(write: Any, memory: Memory | None = None) -> System:
-    made: Any = SimpleNamespace(**vars(policies()), bases=[])
-    return System(TrainConfig(), made, AGENTS, Asked, memory=memory, engine=ScriptedEngine(write))
+    spoken: Any = SimpleNamespace(**vars(policies()), bases=[])
+    saved = SavedRun(config=TrainConfig(), policies=spoken, memory=memory, path=Path("none"))
+    return System(saved, AGENTS, Asked, engine=ScriptedEngine(write))
 
 
 def test_every_turn_is_told(tmp_path: Path) -> None:
@@ -130,25 +132,9 @@ def test_the_command(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert (run / "memory.sqlite").read_bytes() == before
 
 
-def test_every_stage_of_a_run(run: Path, tmp_path: Path) -> None:
-    """The end, the last checkpoint, SFT; then none."""
-    folder = tmp_path / "run"
-    shutil.copytree(run, folder)
-    found = []
-    for gone in (folder / "final", folder / "checkpoints", folder / "sft"):
-        with System.open(folder, device="cpu") as made:
-            found.append((dict(made.policies.versions), made.memory is not None))
-        shutil.rmtree(gone)
-    assert found[0] == found[1]
-    assert found[0][1]
-    assert found[2] == (dict.fromkeys(found[0][0], 0), False)
-    with pytest.raises(FileNotFoundError, match="expected policies in final, checkpoints or sft, got none yet"):
-        System.open(folder)
-
-
 def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(tmp_path / "none"), "x"]) == 2
-    assert "expected the folder of a run with config.yaml, got none" in capsys.readouterr().err
+    assert "expected a folder with a run (config.yaml), got none" in capsys.readouterr().err
     assert main(["generate", str(run), "x", "--customer", "nobody"]) == 2
     assert "customer: expected one of the store, such as C0001, got nobody" in capsys.readouterr().err
     folder = tmp_path / "other"
@@ -157,7 +143,7 @@ def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     saved.write_text(saved.read_text().replace('"gfc"', '"cook"'))
     (folder / "final" / "policies" / "gfc").rename(folder / "final" / "policies" / "cook")
     with pytest.raises(ValueError, match=r"expected a run of the agents master, qa, efc, gfc, math, or assistant, got .*cook"):
-        System.open(folder, device="cpu")
+        open_system(folder, device="cpu").__enter__()
 
 
 def test_a_run_over_prompts(tmp_path: Path) -> None:
@@ -168,7 +154,7 @@ def test_a_run_over_prompts(tmp_path: Path) -> None:
     from trainer import VRGRPOTrainer
 
     VRGRPOTrainer(qwen3(), arguments(tmp_path / "run"), vowels, ROWS, processing_class=byte_tokenizer()).train()
-    with System.open(tmp_path / "run", device="cpu") as made:
+    with open_system(tmp_path / "run", device="cpu") as made:
         (said,) = made.ask("1 + 1 =")
         assert said.agent == "assistant"
         assert made.outcome is not None

@@ -61,11 +61,11 @@ def add_parser(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
-    from trainer.generate.system import System
+    from trainer.generate.system import open_system
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with System.open(
+    with open_system(
         args.run_folder, customer=args.customer, device=args.device, temperature=args.temperature, seed=args.seed
     ) as system:
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ

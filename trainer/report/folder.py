@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 Line = dict[str, Any]
 KINDS = ("sft", "train", "eval")
 
@@ -108,6 +106,8 @@ def _lines(path: Path, names: Sequence[str]) -> list[Line]:
 
 
 def _config(path: Path) -> dict[str, Any]:
+    import yaml  # only where a page is made: the command line starts without it
+
     if not path.is_file():
         return {}
     try:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import yaml
-
 from trainer.evaluate.report import HEADINGS
 from trainer.report.charts import agent_colors, figures
 from trainer.report.facts import Change, Facts, amount, around, duration, facts, labels, paired
@@ -241,6 +239,8 @@ def _cut(text: Any) -> str:
 
 
 def _configuration(run: RunFolder) -> str:
+    import yaml
+
     if not run.config:
         return ""
     text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True, width=100)
