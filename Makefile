@@ -6,6 +6,7 @@ TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 DEMO_DATA := runs/demo/data
+DEMO_RUN := runs/demo/run
 
 .PHONY: demo test fuzz lint types format aot bench compare step docs clean
 
@@ -30,6 +31,8 @@ demo: $(VENV)/.ready
 	rm -rf $(DEMO_DATA)
 	$(BIN)/hima data generate --size 2280 --out $(DEMO_DATA)
 	$(BIN)/hima eval --policy all --file $(DEMO_DATA)/test.jsonl
+	$(BIN)/hima train configs/tiny.yaml output_dir=$(DEMO_RUN) --overwrite
+	$(BIN)/hima report $(DEMO_RUN)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests --ignore=tests/trainer
