@@ -37,7 +37,7 @@ py::tuple insert(PrefixCache& cache, int64_t node, const Integers& tokens, const
 
 py::tuple fork(PrefixCache& cache, int64_t node, int64_t n) {
   const auto fork = without_gil([&] { return cache.fork(node, n); });
-  return py::make_tuple(fork.source, fork.tokens, array_of(fork.copies));
+  return py::make_tuple(array_of(fork.sources), array_of(fork.targets), array_of(fork.tokens));
 }
 
 Blocks allocate(PrefixCache& cache, int64_t count) {

@@ -101,10 +101,11 @@ PrefixCache::Fork PrefixCache::fork(int64_t handle, int64_t count) {
   const Guard guard(mutex_);
   const int64_t node = locked(handle);
   Fork fork;
-  fork.tokens = tree_.depth(node) % block_size_;
-  if (fork.tokens > 0) {
-    fork.source = tree_.block_table(node, tree_.depth(node) / block_size_).front();
-    fork.copies = take(count);
+  const int64_t full = tree_.depth(node) / block_size_, inside = tree_.depth(node) % block_size_;
+  if (inside > 0) {
+    fork.targets = take(count);
+    fork.sources.assign(count, tree_.block_table(node, full).front());
+    fork.tokens.assign(count, static_cast<int32_t>(inside));
   }
   if (count > 1) tree_.lock(node, count - 1);
   return fork;

@@ -32,9 +32,7 @@ class PrefixCache {
   };
 
   struct Fork {
-    int32_t source = 0;
-    int64_t tokens = 0;           // of the source that each copy needs
-    std::vector<int32_t> copies;  // empty where the node ends with its block
+    std::vector<int32_t> sources, targets, tokens;  // blocks, and how many tokens of each are copied; or nothing
   };
 
   struct Stats {

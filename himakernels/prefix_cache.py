@@ -31,6 +31,8 @@ from himakernels.packing import Vector
 
 OutOfBlocksError = _core.OutOfBlocksError
 
+_INTEGERS = {np.dtype(dtype).char for dtype in (np.int64, np.int32)}
+
 __all__ = ["BlockCopies", "CacheStats", "Insertion", "Match", "OutOfBlocksError", "PrefixCache"]
 
 
@@ -162,8 +164,7 @@ class PrefixCache:
         Raises:
             OutOfBlocksError: fewer than n blocks are free or evictable.
         """
-        source, num_tokens, targets = self._core.fork(_integer("node", node), _integer("n", n))
-        return BlockCopies(np.full_like(targets, source), targets, np.full_like(targets, num_tokens))
+        return BlockCopies(*self._core.fork(_integer("node", node), _integer("n", n)))
 
     def allocate(self, count: int) -> NDArray[np.int32]:
         """`count` blocks [count] that are now the caller's. Evicts if it must.
@@ -209,4 +210,5 @@ def _integer(name: str, value: object) -> int:
 
 
 def _vector(name: str, value: Vector) -> NDArray[np.int64]:
-    return np.ascontiguousarray(vector_of(name, value), np.int64)
+    plain = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.char in _INTEGERS  # most often, and cheap to see
+    return np.ascontiguousarray(value if plain else vector_of(name, value), np.int64)
