@@ -111,6 +111,24 @@ def tree_attention_bwd(
     threads: int,
 ) -> None: ...
 
+# q [T, Hq, D], keys and values [blocks, block_size, Hk, D], contiguous in D alone, all of `dtype` (half as int16); int32
+# block_table [N, M], cu_seqlens [N + 1], seq_lens [N]; window 0 and softcap 0: none. Writes out [T, Hq, D].
+def paged_attention(
+    q: NDArray[Any],
+    keys: NDArray[Any],
+    values: NDArray[Any],
+    dtype: str,
+    block_table: NDArray[Any],
+    cu_seqlens: NDArray[Any],
+    seq_lens: NDArray[Any],
+    sinks: NDArray[Any] | None,
+    scale: float,
+    window: int,
+    softcap: float,
+    out: NDArray[Any],
+    threads: int,
+) -> None: ...
+
 # logits_stats_{float32,float64,bfloat16,float16}(logits [R, V], labels [R] int64, inv_temperature, softcap (0 = none),
 # logprobs [R], lse [R], entropy [R] (written), threads), and logits_grad_* with dlogits, source and target before labels,
 # coef and coef_entropy after entropy: see csrc/logits.h.
