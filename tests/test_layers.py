@@ -64,6 +64,7 @@ ACROSS_OPS = {
     "vrgrpo_loss": {"group_advantages", "select_groups"},
     "token_cross_entropy": {"token_logprobs"},  # the reference only
     "varlen_attention": {"tree_attention"},
+    "paged_attention": {"tree_attention"},  # kernels: scores and products of blocks
 }
 MAX_LINES = 300
 # Files that may be longer, and why.
