@@ -11,6 +11,7 @@ import torch
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
 from himakernels.ops.group_advantages.kernels import group_advantages_fwd
 from himakernels.ops.grouped_lora import triton_route as grouped_lora_route
+from himakernels.ops.paged_attention.kernels import paged_attention_fwd
 from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
 from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
 from himakernels.ops.vrgrpo_loss.kernels import policy_logits_fwd, segment_sum_fwd
@@ -72,6 +73,15 @@ def tree_attention(dtype: torch.dtype, D: int, *, group: int = 4, options: bool 
     tree_attention_bwd(q, q, k, k, out, lse, tokens, tokens, sinks, **numbers)
 
 
+def paged_attention(dtype: torch.dtype, D: int, *, queries: int = 1, group: int = 4, options: bool = False) -> None:
+    N, Hk, block_size = 64, 8, 16
+    q, keys = meta(N * queries, Hk * group, D, dtype=dtype), meta(8192, block_size, Hk, D, dtype=dtype)
+    table, bounds, lens = (meta(*shape, dtype=torch.int32) for shape in ((N, 512), (N + 1,), (N,)))
+    sinks = meta(Hk * group, dtype=dtype) if options else None
+    numbers = {"scale": D**-0.5, "window": 1_024 if options else None, "softcap": 50.0 if options else None}
+    paged_attention_fwd(q, keys, keys, table, bounds, lens, sinks, **numbers)
+
+
 def segment_sum() -> None:
     segment_sum_fwd(meta(R), meta(R, dtype=torch.int64), meta(65, dtype=torch.int64))
 
@@ -131,6 +141,21 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "grouped_lora bf16 r=8 Qwen2.5-0.5B": lambda: grouped_lora(torch.bfloat16, torch.float32, (8,) * 5, hidden=896, out=4864),
     "grouped_lora fp16 ragged": lambda: grouped_lora(torch.float16, torch.float16, (3, 100), hidden=900, out=1001),
     "grouped_lora fp32": lambda: grouped_lora(torch.float32, torch.float32, (64,)),
+    "paged_attention bf16 D=64 decode": lambda: paged_attention(torch.bfloat16, 64, group=7),
+    "paged_attention bf16 D=128 decode": lambda: paged_attention(torch.bfloat16, 128),
+    "paged_attention bf16 D=256 decode window softcap sinks": lambda: paged_attention(torch.bfloat16, 256, options=True),
+    "paged_attention bf16 D=128 prefill": lambda: paged_attention(torch.bfloat16, 128, queries=32),
+    "paged_attention fp16 D=64 prefill window softcap sinks": lambda: paged_attention(
+        torch.float16, 64, queries=32, options=True
+    ),
+    "paged_attention bf16 D=256 prefill": lambda: paged_attention(torch.bfloat16, 256, queries=32),
+    "paged_attention fp32 D=64 decode": lambda: paged_attention(torch.float32, 64),
+    "paged_attention fp32 D=128 decode": lambda: paged_attention(torch.float32, 128),
+    "paged_attention fp32 D=128 prefill": lambda: paged_attention(torch.float32, 128, queries=32),
+    "paged_attention fp32 D=256 decode": lambda: paged_attention(torch.float32, 256),
+    "paged_attention fp32 D=256 prefill window softcap sinks": lambda: paged_attention(
+        torch.float32, 256, queries=32, options=True
+    ),
     "tree_attention bf16 D=16": lambda: tree_attention(torch.bfloat16, 16, group=1),
     "tree_attention bf16 D=64": lambda: tree_attention(torch.bfloat16, 64),
     "tree_attention bf16 D=64 window softcap sinks": lambda: tree_attention(torch.bfloat16, 64, options=True),

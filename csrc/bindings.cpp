@@ -7,6 +7,8 @@ PYBIND11_MODULE(_core, m) {
   himakernels::bind_group_advantages(m);
   himakernels::bind_gemm(m);
   himakernels::bind_logits(m);
+  himakernels::bind_paged_attention(m);
+  himakernels::bind_prefix_cache(m);
   himakernels::bind_token_trie(m);
   himakernels::bind_tree_attention(m);
 }

@@ -19,6 +19,8 @@ namespace himakernels {
 void bind_group_advantages(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_logits(py::module_& m);
+void bind_paged_attention(py::module_& m);
+void bind_prefix_cache(py::module_& m);
 void bind_token_trie(py::module_& m);
 void bind_tree_attention(py::module_& m);
 

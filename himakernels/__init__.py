@@ -2,6 +2,7 @@
 
 from himakernels.ops.group_advantages import GroupAdvantages, group_advantages, group_advantages_reference
 from himakernels.ops.grouped_lora import grouped_lora, grouped_lora_reference
+from himakernels.ops.paged_attention import paged_attention, paged_attention_reference
 from himakernels.ops.select_groups import select_groups, select_groups_reference
 from himakernels.ops.token_cross_entropy import TokenCrossEntropy, token_cross_entropy, token_cross_entropy_reference
 from himakernels.ops.token_logprobs import (
@@ -36,6 +37,8 @@ __all__ = [
     "grouped_lora",
     "grouped_lora_reference",
     "pack",
+    "paged_attention",
+    "paged_attention_reference",
     "select_groups",
     "select_groups_reference",
     "token_cross_entropy",

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from himakernels import _core
-from himakernels.checks import INTS, check_device, check_dtype, check_range
+from himakernels.arrays import vector_of
+from himakernels.checks import INTS, check_range
 from himakernels.packed_tree import PackedTree, Packing
 
 __all__ = ["PackedTree", "Packing", "pack"]
@@ -21,26 +22,8 @@ _TENSORS = (
 Vector = torch.Tensor | NDArray[Any] | Sequence[int]
 
 
-def _vector(name: str, value: object, dtypes: tuple[torch.dtype, ...] = INTS) -> NDArray[Any]:
-    """`value` as a 1-D array; tensors and arrays are not copied."""
-    if isinstance(value, torch.Tensor):
-        check_device(name, value, torch.device("cpu"))
-        check_dtype(name, value, dtypes)
-        array = value.numpy()
-    else:
-        array = np.asarray(value)
-        names = [str(d).removeprefix("torch.") for d in dtypes]
-        if array.size == 0 and not isinstance(value, np.ndarray):
-            array = array.astype(names[0])  # an empty list has no type
-        if str(array.dtype) not in names:
-            raise TypeError(f"{name}: expected dtype {' or '.join(names)}, got {array.dtype}")
-    if array.ndim != 1:
-        raise ValueError(f"{name}: expected 1 dimension, got shape {list(array.shape)}")
-    return array
-
-
 def _per_sequence(name: str, value: object, count: int) -> NDArray[np.int64]:
-    array = _vector(name, value)
+    array = vector_of(name, value)
     if len(array) != count:
         raise ValueError(f"{name}: expected one entry for each of {count} sequences, got {len(array)}")
     return array.astype(np.int64)
@@ -50,7 +33,7 @@ def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtyp
     """One vector for each sequence, as long as it is: all of them one after another."""
     if len(value) != len(lengths):
         raise ValueError(f"{name}: expected one entry for each of {len(lengths)} sequences, got {len(value)}")
-    arrays = [_vector(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(value)]
+    arrays = [vector_of(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(value)]
     for n, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
         if len(array) != length:
             raise ValueError(f"{name}[{n}]: expected length {length}, that of sequences[{n}], got {len(array)}")
@@ -157,7 +140,7 @@ def pack(
             budget below the longest sequence, samples whose agent is not known or not one.
         TypeError: vectors that are not integers (`trained`: not bool), limits that are not int.
     """
-    arrays = [_vector(f"sequences[{n}]", sequence) for n, sequence in enumerate(sequences)]
+    arrays = [vector_of(f"sequences[{n}]", sequence) for n, sequence in enumerate(sequences)]
     lengths = np.array([len(array) for array in arrays], np.int64)
     N = len(arrays)
     policies = np.zeros(N, np.int64) if policy_id is None else _per_sequence("policy_id", policy_id, N)

@@ -18,7 +18,7 @@ LAYERS = [
     ("himakernels.tl_math",),
     ("himakernels.lm_head",),
     ("himakernels.ops",),
-    ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache"),
+    ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache", "himakernels.kv_pool"),
     ("himakernels", "himakernels.testing"),
     ("himakernels.integrations",),
     ("trainer.react",),
@@ -65,6 +65,7 @@ ACROSS_OPS = {
     "vrgrpo_loss": {"group_advantages", "select_groups"},
     "token_cross_entropy": {"token_logprobs"},  # the reference only
     "varlen_attention": {"tree_attention"},
+    "paged_attention": {"tree_attention"},  # kernels: scores and products of blocks
 }
 MAX_LINES = 300
 # Files that may be longer, and why.
@@ -76,7 +77,8 @@ LONG = {
 }
 # The files of csrc, low to high: names without ending; x.h comes before x.cpp. Those that know Python come last.
 CSRC = ["buffer", "half", "huge_pages", "parallel", "simd", "round", "pack", "tile", "gemm", "logits", "group_advantages"]
-CSRC += ["cuts", "token_trie", "attention_layout", "attention_rows", "tree_attention", "prefix_tree"]
+CSRC += ["cuts", "token_trie", "attention_layout", "attention_units", "attention_rows", "tree_attention"]
+CSRC += ["paged_rows", "paged_attention", "block_pool", "prefix_tree", "prefix_cache"]
 CSRC_PYTHON = ["python", *(f"bind_{name}" for name in CSRC), "bindings"]
 
 
