@@ -78,13 +78,18 @@ class KVPool:
         """Of keys and values together."""
         return self.keys.nbytes + self.values.nbytes
 
-    def write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def write(
+        self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Puts the keys and values of T tokens of one layer where they belong.
 
         Args:
             slots: [T] int64 on the pool's device, block * block_size + place in the block: each at most once. They are read
                 by the device, not checked.
             keys, values: [T, Hk, D] and [T, Hk, Dv], of the pool's dtype.
+
+        Returns:
+            All keys [blocks, block_size, Hk, D] and values of the layer: views of the pool.
 
         Raises:
             ValueError, TypeError: another shape, dtype or device.
@@ -97,6 +102,7 @@ class KVPool:
             check_dtype(name, given, (pool.dtype,))
             check_device(name, given, pool.device)
             pool[layer].view(-1, *pool.shape[3:]).index_copy_(0, slots, given)
+        return self.keys[layer], self.values[layer]
 
     def copy(self, *copies: BlockCopies) -> None:
         """Does the copies that `PrefixCache.fork` asks for, all at once, in all layers.

@@ -99,9 +99,10 @@ class PrefixCache:
     another version.
 
     **Blocks.** What `allocate` and `fork` give is the caller's to write to until `release`, behind what was inserted of it;
-    inserted blocks stay with the tree after that. All others are only read: to go on inside one of them, `fork`. A block may
-    be inserted before it is written: sequences of one step then share what one of them is about to compute. Should that
-    fail, `reset` the policy.
+    inserted blocks stay with the tree after that. All others are only read: to go on inside one of them, `fork`, or begin
+    again where it begins, in a block of one's own. A block may be inserted before it is written, so that sequences of one step
+    share what one of them is about to compute; until it is written nobody can copy from it, so whole blocks only. Should
+    that computation fail, `reset` the policy.
 
     **Eviction.** When the pool runs out, unlocked leaves give up blocks: the least recently used leaf first, of a leaf the
     last block first. Used means matched or inserted, and counts for all that leads there.

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from himakernels import PackedTree, tree_attention
+from himakernels import PackedTree, paged_attention, tree_attention
 from himakernels.checks import check_device, check_range
 from himakernels.integrations.transformers_models import OutputHead, base_of, check_decoder, check_depth, output_head
 
@@ -43,15 +43,18 @@ def _attention(
     subtree_end: torch.Tensor | None = None,
     depth: torch.Tensor | None = None,
     attended: list[int] | None = None,
+    paged: Any = None,  # a transformers_paged.PagedStep
     **others: Any,  # the interface's: a decoder may hand anything on, and what is not known to be harmless is refused
 ) -> tuple[torch.Tensor, None]:
     """The function that AttentionInterface calls in every layer: (out [1, T, Hq, Dv], no weights)."""
     who = f"attention {ATTENTION!r} in {type(module).__name__}"
-    if subtree_end is None or depth is None or attended is None:
+    tokens = subtree_end if paged is None else paged.slots
+    if tokens is None or attended is None:
         raise ValueError(
             f"{who}: expected the keyword arguments that himakernels.integrations.transformers.hidden_states(model, packed) "
-            "sends along, got none: this is a plain forward (for that, and for generation, call "
-            "model.set_attn_implementation('sdpa') first), or a decoder that does not hand them on to its attention"
+            "or transformers_paged.logits(model, step, token_ids) sends along, got none: this is a plain forward (for that, "
+            "and for generation, call model.set_attn_implementation('sdpa') first), or a decoder that does not hand them on "
+            "to its attention"
         )
     if attention_mask is not None:
         raise ValueError(f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}")
@@ -66,7 +69,7 @@ def _attention(
     if torch.is_autocast_enabled(query.device.type):  # rotations and norms leave some of the three in fp32
         narrow = torch.get_autocast_dtype(query.device.type)
         query, key, value = (t.to(narrow) for t in (query, key, value))
-    T = subtree_end.shape[0]
+    T = tokens.shape[0]
     if query.shape[0] != 1 or not query.shape[2] == key.shape[2] == T:
         shapes = f"{list(query.shape)} and {list(key.shape)}"
         raise NotImplementedError(f"{who}: expected queries and keys of shape [1, heads, {T}, head_dim], got {shapes}")
@@ -76,17 +79,12 @@ def _attention(
     if Dv < query.shape[3]:  # latent attention (DeepSeek): values are narrower than keys
         value = torch.nn.functional.pad(value, (0, query.shape[3] - Dv))
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
-    out = tree_attention(
-        q,
-        k,
-        v,
-        subtree_end,
-        position_ids=depth if sliding_window is not None else None,
-        scale=scaling,
-        window=sliding_window,
-        softcap=softcap,
-        sinks=s_aux,
-    )
+    options: dict[str, Any] = {"scale": scaling, "window": sliding_window, "softcap": softcap, "sinks": s_aux}
+    if paged is None:
+        out = tree_attention(q, k, v, tokens, position_ids=depth if sliding_window is not None else None, **options)
+    else:
+        keys, values = paged.pool.write(attended[-1], tokens, k, v)
+        out = paged_attention(q, keys, values, paged.block_table, paged.cu_seqlens, paged.seq_lens, **options)
     return out[None, ..., :Dv].contiguous(), None  # some decoders view it
 
 

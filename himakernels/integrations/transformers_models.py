@@ -69,7 +69,7 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     both_ways = not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False)
     if both_ways or not all(getattr(module, "is_causal", True) for module in decoder.modules()):
         raise NotImplementedError(f"model: expected causal attention, {got} with attention in both directions")
-    if any("mrope_section" in rope for rope in _ropes(config)):
+    if any("mrope_section" in rope for rope in ropes_of(config)):
         raise NotImplementedError(f"model: expected one position a token, {got} with multi-modal positions (M-RoPE)")
     if config._attn_implementation != attention:
         raise ValueError(
@@ -97,7 +97,7 @@ def check_depth(config: PreTrainedConfig, lengths: torch.Tensor) -> None:
             f"packed.position_ids: expected positions below max_position_embeddings = {limit} of model_type "
             f"{config.model_type!r}, got a sequence of {longest} tokens"
         )
-    for rope in _ropes(config):
+    for rope in ropes_of(config):
         if rope.get("rope_type") == "longrope":
             switch = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", limit)
             if switch is not None and shortest <= switch < longest:
@@ -116,7 +116,7 @@ def _layer_types(config: PreTrainedConfig) -> list[str] | None:
     return None
 
 
-def _ropes(config: PreTrainedConfig) -> list[dict[str, Any]]:
+def ropes_of(config: PreTrainedConfig) -> list[dict[str, Any]]:
     """The parameters of the rotary embedding, or of each layer type's."""
     ropes = getattr(config, "rope_parameters", None) or {}
     if not isinstance(ropes, dict):
