@@ -1,5 +1,6 @@
 """paged_attention: the gate, sharing, invariance to everything but what a query sees, edges, strides, compile."""
 
+import time
 from typing import Any
 
 import pytest
@@ -206,6 +207,24 @@ def test_many_rows_and_many_queries(device: torch.device) -> None:
     rows = [(0, 120, 100)] + [(16 * (n % 7), 112 + n % 5, 1) for n in range(1, 60)] + [(112, 150, 38)]
     x = Inputs({"rows": rows, "block_size": 16, "heads": (8, 2), "D": 16}, torch.float32, device)
     judge(x, x.run())
+
+
+def test_a_shared_prefix_is_met_once(triton_route: bool) -> None:
+    """64 sequences of 1,600 shared tokens take less than 2/3 of what they take with a copy each (measured: 0.3)."""
+    if triton_route:
+        pytest.skip("the interpreter's time says nothing")
+    pool = torch.randn(6400, 16, 1, 64)
+    q, lens = torch.randn(64, 2, 64), torch.full((64,), 1600, dtype=torch.int32)
+    bounds, apart = torch.arange(65, dtype=torch.int32), torch.arange(6400, dtype=torch.int32).view(64, 100)
+
+    def seconds(table: torch.Tensor) -> float:
+        begin = time.perf_counter()
+        paged_attention(q, pool, pool, table, bounds, lens)
+        return time.perf_counter() - begin
+
+    together = apart[:1].expand(64, 100).contiguous()
+    once, each = (min(seconds(table) for _ in range(7)) for table in (together, apart))
+    assert once < each / 1.5, (once, each)
 
 
 def test_no_sequences_no_queries_no_tokens(device: torch.device) -> None:
