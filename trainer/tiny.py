@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as algorithms
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -36,7 +36,6 @@ class TinyConfig:
     """How large the embedded model is: a Qwen3 with tied embeddings."""
 
     vocab_size: int = 1024
-    digits: int = 1  # of a number, that are at most one token
     hidden_size: int = 128
     intermediate_size: int = 384
     layers: int = 2
@@ -71,7 +70,7 @@ def create(
     if not samples:
         raise ValueError("samples: expected at least one to learn a tokenizer from, got none")
     config = config or TinyConfig()
-    tokenizer = _tokenizer(samples, agents, style, config.vocab_size, config.digits)
+    tokenizer = _tokenizer(samples, agents, style, config.vocab_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(
@@ -147,7 +146,7 @@ def _orthonormal(blind: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 def _tokenizer(
-    samples: Sequence[Sample], agents: Mapping[str, Agent], style: Style, vocab_size: int, digits: int
+    samples: Sequence[Sample], agents: Mapping[str, Agent], style: Style, vocab_size: int
 ) -> PreTrainedTokenizerFast:
     def texts() -> Iterator[str]:
         yield from (system_prompt(agent, style=style) for agent in agents.values())
@@ -155,7 +154,7 @@ def _tokenizer(
 
     tokenizer = Tokenizer(algorithms.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(rf"\d{{1,{digits}}}"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     marks = [f"<|{role}|>" for role in _ROLES]
