@@ -84,7 +84,7 @@ def hima_ecom_setting(data: DataConfig) -> Setting:
     tasks = _drawn(world, data, "train", data.rl_tasks, seen)
 
     def learn(memory: float) -> list[Sample]:
-        experts = _drawn(world, data, "train", data.sft_tasks, set(seen), name="sft")
+        experts = _drawn(world, data, "sft", data.sft_tasks, set(seen))
         return list(_samples(world, experts, memory, data.seed))
 
     return _setting(world, tasks, test, learn)
@@ -128,12 +128,10 @@ def _chosen(tasks: Iterable[Task], data: DataConfig, count: int) -> list[Task]:
     return found
 
 
-def _drawn(world: World, data: DataConfig, split: str, count: int, seen: set[str], *, name: str | None = None) -> list[Task]:
+def _drawn(world: World, data: DataConfig, split: str, count: int, seen: set[str]) -> list[Task]:
     found: list[Task] = []
     for column in data.columns:
-        stream = islice(
-            stream_tasks(world, data.seed, split, column, name=name, seen=seen, families=data.families), TRIES * count
-        )
+        stream = islice(stream_tasks(world, data.seed, split, column, seen=seen, families=data.families), TRIES * count)
         fitting: list[Task] = []
         with suppress(RuntimeError):  # a family has no more tasks that differ
             fitting.extend(islice((task for task in stream if _fits(task, data)), count))

@@ -1,6 +1,8 @@
 """Tasks: solvable, the same from a seed, and nothing of the test split in training."""
 
 import json
+import random
+import re
 from itertools import islice
 
 import pytest
@@ -12,10 +14,16 @@ from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks, stream_tasks
 from trainer.hima_ecom.tasks.cooperation import chains
 from trainer.hima_ecom.tasks.families import FAMILIES
+from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.pools import held_out
+from trainer.hima_ecom.tasks.qa_products import WARRANTY, WEIGHT
+from trainer.hima_ecom.tasks.task import SPLITS
 from trainer.react import Action, parse
 
 AGENTS = hima_ecom_agents()
+
+
+WORD = re.compile(r"[a-z]+")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,18 @@ def test_nothing_of_the_test_split_is_in_training(full: World, drawn: dict) -> N
     assert chains(test=True)
 
 
+@pytest.mark.parametrize("phrases", [WARRANTY, WEIGHT])
+def test_customers_use_more_wordings_than_experts_demonstrate(phrases: Phrases) -> None:
+    rng = random.Random(0)
+    drawn = {split: {phrases.draw(rng, split, "en") for _ in range(300)} for split in SPLITS}
+    assert drawn["sft"] == set(phrases.sft)
+    assert drawn["train"] == set(phrases.sft) | set(phrases.more) > drawn["sft"]
+    assert drawn["test"] == set(phrases.test)
+    assert not drawn["test"] & drawn["train"]
+    heard, asked = ({w for text in texts for w in WORD.findall(text.lower())} for texts in (drawn["train"], phrases.test))
+    assert asked <= heard  # the words of test are known, from other sentences
+
+
 def test_impossible_tasks_are_few_and_refused(full: World) -> None:
     names = {family.name for column in FAMILIES.values() for family in column if family.impossible}
     for column in ("qa", "efc", "gfc", "math"):
@@ -118,7 +138,7 @@ def test_tasks_survive_json(drawn: dict) -> None:
 
 
 def test_wrong_arguments(full: World) -> None:
-    with pytest.raises(ValueError, match="split: expected one of train, test, got 'dev'"):
+    with pytest.raises(ValueError, match="split: expected one of sft, train, test, got 'dev'"):
         make_tasks(full, 0, "dev", "qa", 1)
     with pytest.raises(ValueError, match="column: expected one of"):
         next(stream_tasks(full, 0, "train", "art"))

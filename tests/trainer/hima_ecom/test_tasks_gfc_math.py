@@ -139,11 +139,11 @@ def test_sub_agents_are_told_in_english_what_the_query_says(world: World, family
 
 @pytest.mark.parametrize(("name", "phrases"), PHRASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_test_phrases_are_new(name: str, phrases: Phrases) -> None:
-    assert len(phrases.train) >= 4
+    assert len(phrases.sft) >= 4
     assert len(phrases.test) >= 2
     assert len(phrases.zh) >= 2
     assert len(phrases.zh_test) >= 1
-    every = [*phrases.train, *phrases.test, *phrases.zh, *phrases.zh_test]
+    every = [*phrases.sft, *phrases.more, *phrases.test, *phrases.zh, *phrases.zh_test]
     assert len(set(every)) == len(every)
     assert len({"".join(character for character in text.lower() if character.isalnum()) for text in every}) == len(every)
 

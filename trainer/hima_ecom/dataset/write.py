@@ -97,7 +97,7 @@ def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sa
     for column, share in _shares(plan.sft):
         counts: Counter[bool] = Counter()
         wanted = {True: with_memory[column], False: share - with_memory[column]}
-        stream = stream_tasks(world, seed, "train", column, name="sft", seen=seen)
+        stream = stream_tasks(world, seed, "sft", column, seen=seen)
         for memory in (True, False):
             while counts[memory] < wanted[memory]:
                 for sample in samples(next(stream), env, rng, memory=memory):

@@ -27,6 +27,10 @@ TOTAL = Phrases(
     ("First, the sum of purchase {order}.", "What did {order} come to?"),
     ("先查订单 {order} 的总金额。", "我想知道订单 {order} 花了多少钱。"),
     ("订单 {order} 的总价是多少？",),
+    (
+        "What does my purchase {order} come to?", "First tell me the sum of order {order}.",
+        "The sum of the purchase {order}, first.", "What did my purchase {order} cost?",
+    ),
 )  # fmt: skip
 PRICE = Phrases(
     (
@@ -37,6 +41,10 @@ PRICE = Phrases(
     ("At what price is {product} listed?", "Begin with what {product} is listed at."),
     ("查一下商品 {product} 的标价。", "{product} 的标价是多少？"),
     ("先看 {product} 标价多少。",),
+    (
+        "{product} is listed at what price?", "Begin with the list price of {product}.", "What is {product} listed at?",
+        "To begin: the price at which {product} is listed.",
+    ),
 )  # fmt: skip
 CANCEL = Phrases(
     (
@@ -47,6 +55,11 @@ CANCEL = Phrases(
     ("Get rid of order {order} since {why}, and say what comes back to me.", "Order {order} is off: {why}. State the refund."),
     ("取消订单 {order}，{why}，并告诉我退款金额。", "请取消 {order}（{why}），退多少钱？"),
     ("{order} 不要了，{why}，退款是多少？",),
+    (
+        "Get me rid of {order}, {why}, and state the refund.", "Since {why}, order {order} is off. What comes back?",
+        "Order {order} can go, since {why}. Say what I get back.",
+        "Call {order} off because {why}, and state what comes back to me.",
+    ),
 )  # fmt: skip
 WEIGHT = Phrases(
     (
@@ -56,6 +69,10 @@ WEIGHT = Phrases(
     ("How many grams is the {name}, boxed?", "To begin, the packed weight of the {name}."),
     ("查一下 {name} 有多少克。", "{name} 连包装多重？"),
     ("先告诉我 {name} 的重量。",),
+    (
+        "Boxed, how many grams does the {name} have?", "Begin with the packed weight of the {name}.",
+        "The {name}, packed and boxed: how many grams?", "To begin, how heavy is the {name}?",
+    ),
 )  # fmt: skip
 DELIVERED = Phrases(
     (
@@ -66,6 +83,10 @@ DELIVERED = Phrases(
     ("When did {order} reach me?", "First the arrival date of {order}."),
     ("查一下订单 {order} 是哪天送达的。", "订单 {order} 什么时候到的？"),
     ("先看 {order} 的送达日期。",),
+    (
+        "What was the arrival date of order {order}?", "When did my order {order} reach its address?",
+        "First, on which date did {order} reach me?", "The date of arrival of {order}, first.",
+    ),
 )  # fmt: skip
 SUM = Phrases(
     (
@@ -75,6 +96,10 @@ SUM = Phrases(
     ("Both {a} and {b}: how much in sum?", "Combine what I paid for {a} with what I paid for {b}."),
     ("把订单 {a} 和 {b} 的总额加起来。", "订单 {a} 与 {b} 一共花了多少？"),
     ("{a} 加 {b} 总共多少钱？",),
+    (
+        "How much did I pay for both {a} and {b}?", "Combine the totals of {a} and {b}.",
+        "In sum, how much are {a} and {b}?", "What I paid for {a} and {b}, combined.",
+    ),
 )  # fmt: skip
 
 

@@ -17,6 +17,10 @@ CURRENCY = Phrases(
     ("Expressed in {currency}, that makes?", "Change that into {currency}."),
     ("再换算成 {currency}。", "那是多少 {currency}？"),
     ("折合 {currency} 是多少？",),
+    (
+        "Change it into {currency}.", "What does that make in {currency}?", "Expressed in {currency}, what is that?",
+        "That makes how much in {currency}?",
+    ),
 )  # fmt: skip
 SHARE = Phrases(
     (
@@ -27,6 +31,10 @@ SHARE = Phrases(
     ("My share is {rate} percent; what does it come to?", "{rate}% of the above, please."),
     ("再算一下它的 {rate}%。", "其中的 {rate}% 是多少？"),
     ("按 {rate}% 计算是多少？",),
+    (
+        "My share of that is {rate}%. How much is it?", "What do {rate} percent of the above come to?",
+        "Please give me {rate} percent of the above.", "A share of {rate}% comes to what?",
+    ),
 )  # fmt: skip
 PIECES = Phrases(
     ("What would {count} times that be?", "Multiply it by {count}.", "And {count} of the same?",
@@ -34,6 +42,10 @@ PIECES = Phrases(
     ("If I did that {count} times over, what would it sum to?", "Scale it up by {count}."),
     ("乘以 {count} 是多少？", "{count} 倍是多少？"),
     ("再乘 {count} 呢？",),
+    (
+        "Scale that by {count}.", "What would {count} times over be?", "If I did it {count} times, what would I pay?",
+        "Sum that up {count} times.",
+    ),
 )  # fmt: skip
 SPLIT = Phrases(
     (
@@ -43,12 +55,20 @@ SPLIT = Phrases(
     ("Shared by {count} of us, what is one part?", "One part of it if there are {count} equal ones?"),
     ("平均分给 {count} 个人，每人多少？", "{count} 个人平摊，每人付多少？"),
     ("分成 {count} 份，每份是多少？",),
+    (
+        "It is shared by {count} of us. One part is?", "What is one part of {count} equal ones?",
+        "If {count} of us shared it, what is the part of one?", "There are {count} of us: an equal part?",
+    ),
 )  # fmt: skip
 POUNDS = Phrases(
     ("Convert the weight to pounds.", "What is that in pounds?", "Give it to me in lb.", "I think in pounds; convert it."),
     ("And on an American scale, in pounds?", "State the pounds as well."),
     ("换算成磅是多少？", "那是多少磅？"),
     ("用磅表示是多少？",),
+    (
+        "State it in pounds.", "What does an American scale show, in pounds?", "In pounds as well, please.",
+        "And how many pounds, on a scale?",
+    ),
 )  # fmt: skip
 POSTAGE = Phrases(
     (
@@ -61,6 +81,12 @@ POSTAGE = Phrases(
      "{count} units, {price} USD/kg: shipping charge?"),
     ("邮费每公斤 {price} USD，寄 {count} 件要多少钱？", "按每公斤 {price} USD，{count} 件的运费是多少？"),
     ("每公斤 {price} USD，{count} 件寄出去一共多少？",),
+    (
+        "What is the shipping charge of {count} units at {price} USD/kg?",
+        "The rate is {price} USD for each kilogram. What is the freight for {count}?",
+        "Freight for {count} units: {price} USD for a kilogram. What is it?",
+        "At a rate of {price} USD/kg, {count} units: what shipping do I pay?",
+    ),
 )  # fmt: skip
 UNTIL = Phrases(
     (
@@ -73,6 +99,11 @@ UNTIL = Phrases(
      "By which date must what it contains from {category} be back?"),
     ("其中的 {category} 商品最晚哪天可以退？", "按 {category} 的退货期限，最后一天是几号？"),
     ("{category} 类的退货截止日是哪天？",),
+    (
+        "What is the final day to return what it contains from {category}?",
+        "It contains something from {category}. By which date must that be back?",
+        "By which day does the return window of {category} end?", "Then, for {category}, the final date of the return?",
+    ),
 )  # fmt: skip
 LATER = Phrases(
     ("Which date is {days} days after that?", "Add {days} days to it.", "What day is it {days} days later?",
@@ -80,6 +111,10 @@ LATER = Phrases(
     ("Go {days} days forward from there: the date?", "{days} days on, which date do we have?"),
     ("再过 {days} 天是哪一天？", "加 {days} 天是几号？"),
     ("往后 {days} 天是什么日期？",),
+    (
+        "Go {days} days on from that.", "Which date do we have {days} days from there?",
+        "And {days} days forward, what is the date?", "From there, {days} days on: which date?",
+    ),
 )  # fmt: skip
 NAME = Phrases(
     ("Which day of the week is that?", "What weekday does that fall on?", "Tell me the weekday, too.",
@@ -87,6 +122,10 @@ NAME = Phrases(
     ("And the name of that day?", "On which weekday would that be?"),
     ("那天是星期几？", "是星期几？"),
     ("请问那是周几？",),
+    (
+        "What is the name of that day?", "Which weekday would it be?", "On which day of the week would that be?",
+        "And which weekday is that?",
+    ),
 )  # fmt: skip
 REMIND = Phrases(
     (
@@ -97,6 +136,11 @@ REMIND = Phrases(
     ("Make a note '{text}' that pops up on that very day.", "On said day I want to see '{text}' as a reminder."),
     ("请在那天设置提醒“{text}”。", "那天提醒我“{text}”。"),
     ("给那天加一个提醒：“{text}”。",),
+    (
+        "Make '{text}' pop up on that day.", "I want a note '{text}' on that very day.",
+        "On that day I want to see a note: '{text}'.", "Let me see '{text}' as a reminder on said day.",
+        "A reminder '{text}' that pops up then.",
+    ),
 )  # fmt: skip
 REMIND_PAY = Phrases(
     (
@@ -110,6 +154,12 @@ REMIND_PAY = Phrases(
     ("请在 {day} 设置提醒，写成“pay 12.50 EUR”的形式，换成这个金额。",
     "{day} 提醒我付款，内容按“pay 12.50 EUR”的格式写上金额和币种。"),
     ("给 {day} 加提醒，格式如“pay 12.50 EUR”，填上这个金额。",),
+    (
+        "Schedule a note for {day}: 'pay' and the figure, as in 'pay 12.50 EUR'.",
+        "Let 'pay' plus the sum come up on {day} as a reminder, in the style of 'pay 12.50 EUR'.",
+        "A note on {day} with 'pay' followed by the figure and its code, like 'pay 12.50 EUR'.",
+        "In the style of 'pay 12.50 EUR', schedule a reminder on {day} with that sum.",
+    ),
 )  # fmt: skip
 TEXTS = ("send the box back", "call the shop", "check the invoice", "write a review", "ask about the repair", "buy batteries")
 

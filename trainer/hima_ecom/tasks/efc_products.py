@@ -16,6 +16,11 @@ PRICE = Phrases(
     ("At which price do you list {product}?", "What would I have to pay for {product}, without offers?"),
     ("商品 {product} 不算促销多少钱？", "请问 {product} 的标价是多少？"),
     ("不打折的话 {product} 卖多少钱？",),
+    (
+        "Do you list {product}, and at which price?", "Without any offers, what would {product} be?",
+        "Which price would I have to pay for {product} without a promotion?", "You list {product}: at which price?",
+        "What have I to pay if there are no offers on {product}?",
+    ),
 )  # fmt: skip
 STOCK = Phrases(
     (
@@ -26,6 +31,12 @@ STOCK = Phrases(
     ("Up to how many units of {product} could I buy right now?", "Inventory level for {product}?"),
     ("商品 {product} 还有多少库存？", "{product} 还剩几件？"),
     ("现在 {product} 能买几个？",),
+    (
+        "How many units of {product} could I buy?", "Right now, what is the inventory of {product}?",
+        "Tell me the inventory level of product {product}.",
+        "Could I buy several units of {product} right now? Up to how many?",
+        "The level of {product} in your inventory, please.",
+    ),
 )  # fmt: skip
 OFFER = Phrases(
     (
@@ -35,6 +46,11 @@ OFFER = Phrases(
     ("After the running discount, what remains to pay for {product}?", "Sale price of {product}, please."),
     ("商品 {product} 的促销价是多少？", "现在打折后 {product} 多少钱？"),
     ("算上今天的优惠，{product} 要多少钱？",),
+    (
+        "What is the sale price of {product}?", "There is a running discount on {product}. What remains to pay?",
+        "{product} is on sale, at which price?", "With the discount that is running, what do I pay for {product}?",
+        "Please give me the price of {product} in the sale.", "After the discount, what remains for {product}?",
+    ),
 )  # fmt: skip
 CHEAPEST = Phrases(
     (
@@ -71,6 +87,12 @@ REVIEWS = Phrases(
     ("{product}: how often was it rated with {stars} stars?", "Number of people who awarded {stars} stars to {product}?"),
     ("商品 {product} 有几条 {stars} 星评价？", "给 {product} 打 {stars} 星的有多少人？"),
     ("{product} 的 {stars} 星评论有多少条？",),
+    (
+        "How often did people award {stars} stars to {product}?", "How many people rated {product} with {stars} stars?",
+        "{stars} stars: how often was {product} rated so?",
+        "Who awarded {product} {stars} stars? I want the number of people.",
+        "The number of times {product} was awarded {stars} stars, please.",
+    ),
 )  # fmt: skip
 COUPON = Phrases(
     (

@@ -84,6 +84,11 @@ APPLY = Phrases(
     ("Redeem {code} against {order}.", "There is a voucher, {code}. Put it to work on {order}."),
     ("请把优惠券 {code} 用在订单 {order} 上。", "订单 {order} 使用 {code}。"),
     ("我忘了用 {code}，请加到 {order}。",),
+    (
+        "Redeem the voucher {code} on {order}.", "I have a voucher, {code}. Redeem it against my order {order}.",
+        "Put {code} to work on order {order}.", "Against {order}, use the voucher {code}.",
+        "There is {code}; put it on {order}.",
+    ),
 )  # fmt: skip
 BETTER = Phrases(
     (
@@ -122,7 +127,11 @@ NEW_TOTAL = Phrases(
     ("Which total results?", "State what the order costs after that."),
     ("总额变成多少？", "请告诉我新的总金额。"),
     ("之后一共多少钱？",),
-)
+    (
+        "State the total that results.", "What does the order cost after that?",
+        "And which total does the order have after it?", "State which total results from that.",
+    ),
+)  # fmt: skip
 WHICH_BETTER = Phrases(
     ("Which one was it, and what is the new total?", "Say which you took and what the total is now.",
      "Tell me the code that you used and the total that results.", "I need to know which, and the total after it."),

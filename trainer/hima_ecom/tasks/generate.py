@@ -49,22 +49,20 @@ def stream_tasks(
     split: str,
     column: str,
     *,
-    name: str | None = None,
     seen: set[str] | None = None,
     families: Collection[str] | None = None,
 ) -> Iterator[Task]:
-    """The tasks of `make_tasks` without end. `name` begins their ids and tells streams apart; the split, if none is given.
-    Only those of `families`, if given."""
+    """The tasks of `make_tasks` without end; only those of `families`, if given."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     if column not in COLUMNS:
         raise ValueError(f"column: expected one of {', '.join(COLUMNS)}, got {column!r}")
-    name, known = name or split, set() if seen is None else seen
-    rng = random.Random(f"{seed}/{name}/{column}")
+    known: set[str] = set() if seen is None else seen
+    rng = random.Random(f"{seed}/{split}/{column}")
     pools = Pools(world, split)
     chosen = [family for family in FAMILIES[column] if families is None or family.name in families]
     for i, family in enumerate(_turns(rng, chosen), 1):
-        yield _draw(pools, rng, split, family, f"{name}-{column}-{i:05d}", known)
+        yield _draw(pools, rng, split, family, f"{split}-{column}-{i:05d}", known)
 
 
 def _turns(rng: random.Random, families: list[Family]) -> Iterator[Family]:

@@ -24,6 +24,12 @@ UNIT = Phrases(
         "说明书上写的是{value}{source}，用{target}表示是多少？",
     ),
     ("我只熟悉{target}，{value}{source}相当于多少？",),
+    (
+        "Could you convert {value} {source}? I only know {target}.", "Restate {value} {source} in {target}.",
+        "How much is {value} {source}, measured in {target}?",
+        "Someone measured {value} {source}; how much is it in {target}?",
+        "For someone who knows {target}: {value} {source}?",
+    ),
 )  # fmt: skip
 MONEY = Phrases(
     (
@@ -41,6 +47,13 @@ MONEY = Phrases(
         "商品标价 {amount} {source}，合多少{target}？",
     ),
     ("按你们的汇率，用{target}付 {amount} {source} 的价格要付多少？",),
+    (
+        "I pay {amount} {source}. What corresponds to it in {target}?",
+        "Exchange {amount} {source} for {target}: which sum is that?",
+        "Which sum results in {target} if I exchange {amount} {source}?",
+        "The price is {amount} {source}, but I pay in {target}. How much is it?",
+        "An exchange of {amount} {source} into {target}, please.",
+    ),
 )  # fmt: skip
 OFFSET = Phrases(
     (
@@ -55,6 +68,11 @@ OFFSET = Phrases(
     ),
     ("{date}{side}{days}天是哪一天？", "请告诉我{date}{side}第{days}天的日期。", "期限是{date}{side}{days}天，那是几月几号？"),
     ("以{date}为起点，{side}{days}天对应的日期是什么？",),
+    (
+        "What does the calendar show {days} days {side} {date}?", "Name the day {days} days {side} {date}.",
+        "The calendar, {days} days {side} {date}: which date?", "Starting at {date}, which date lies {days} days {side}?",
+        "Which day lies {days} days {side} {date}?",
+    ),
 )  # fmt: skip
 APART = Phrases(
     (
@@ -78,6 +96,11 @@ WEEKDAY = Phrases(
     ("I want to know if {date} is in the middle of the week: what day is it?", "{date}, which weekday would that be?"),
     ("{date}是星期几？", "请问{date}是周几？", "送货安排在{date}，那天星期几？"),
     ("帮我看一下{date}落在星期几。",),
+    (
+        "Is {date} in the middle of a week? Tell me the day.", "What day would {date} be?",
+        "I want to know the weekday for {date}.", "{date}: what weekday is it, the middle of the week?",
+        "If it is {date}, which day of the week would that be?",
+    ),
 )  # fmt: skip
 TIME = Phrases(
     (
@@ -95,6 +118,13 @@ TIME = Phrases(
         "会议在{source}时间{time}开始，{target}是几点？",
     ),
     ("直播于{source}时间{time}开始，我在{target}该几点看？",),
+    (
+        "A show begins at {time} in {source}. When is that for somebody in {target}?",
+        "I tune in from {target}. When must I be there if it begins at {time} ({source})?",
+        "What does the clock in {target} show when it is {time} in {source}?",
+        "In {source} a live show begins at {time}; at what time must I tune in, in {target}?",
+        "At {time} ({source}), what is the clock of somebody in {target}?",
+    ),
 )  # fmt: skip
 
 

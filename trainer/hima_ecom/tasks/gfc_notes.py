@@ -27,6 +27,11 @@ WEATHER = Phrases(
     ),
     ("{date}{city}{aspect}？", "请查一下{city}{date}{aspect}。", "我们{date}在{city}，那天{aspect}？"),
     ("包裹{date}会经过{city}，当地{aspect}？",),
+    (
+        "My parcel is in {city} on {date}. Check {aspect}.", "Do you know {aspect} in {city}, on {date}?",
+        "Being in {city} on {date}, I want to know {aspect}.", "Check {aspect} for the place {city}, the day being {date}.",
+        "A parcel passes through {city} on {date}: {aspect} there?",
+    ),
 )  # fmt: skip
 NOTES = (
     ("call {name}", "给{name}打电话"), ("pick up the parcel from {name}", "去{name}那里取包裹"),

@@ -34,6 +34,11 @@ STATISTIC = Phrases(
     ),
     ("{values} 的{what}是多少？", "每天的访问量是 {values}，请求{what}。"),
     ("已知数据 {values}，求它们的{what}。",),
+    (
+        "Report the {what} of {values}.", "Given {values}, what is the {what}?",
+        "The counts were {values}. I am after the {what}.", "Our parcels: {values}. Report their {what}, please.",
+        "I am after the {what} of those numbers: {values}.", "The weights in grams are {values}. What is the {what}?",
+    ),
 )  # fmt: skip
 UNKNOWN = Phrases(
     (

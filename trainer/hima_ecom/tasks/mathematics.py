@@ -56,6 +56,13 @@ DISCOUNT = Phrases(
     ),
     ("{item}原价 {price} {cur}，降价 {rate}% 后是多少？", "标价 {price} {cur} 的{item}减 {rate}%，要付多少？"),
     ("这{measure}{item}便宜了 {rate}%，之前卖 {price} {cur}，现价多少？",),
+    (
+        "On the old label of the {item} stands {price} {cur}; the red label says minus {rate} percent. What do I pay?",
+        "What becomes of {price} {cur} for the {item}, minus {rate} percent?",
+        "I have a voucher worth {rate} percent for this {item} of {price} {cur}. What will I pay at the till?",
+        "The till will take {rate} percent from the {price} {cur} of the {item}. What is left?",
+        "The {item} carries a red label: minus {rate}%. It was {price} {cur}. What will it be?",
+    ),
 )  # fmt: skip
 CHANGE = Phrases(
     (
@@ -73,6 +80,13 @@ CHANGE = Phrases(
         "{item}以前 {old} {cur}，现在 {new} {cur}，{move}幅度是百分之多少？",
     ),
     ("相对原价 {old} {cur}，{item}现在卖 {new} {cur}，{move}的百分比是多少？",),
+    (
+        "The old tag of the {item} says {old} {cur}, the new tag {new} {cur}. What is the {move} in percent?",
+        "State the {move} in percent of the {item}: {old} {cur} was the old price, {new} {cur} is the new one.",
+        "A price moved from {old} {cur} to {new} {cur}. How strong is that {move} of the {item}, in percent?",
+        "How strong was the {move} for the {item}, relative to {old} {cur}, now that it is {new} {cur}, in percent?",
+        "{item}, old: {old} {cur}, new: {new} {cur}. The {move} in percent?",
+    ),
 )  # fmt: skip
 UNIT_PRICE = Phrases(
     (
@@ -87,6 +101,13 @@ UNIT_PRICE = Phrases(
     ),
     ("{size} kg 装卖 {price} {cur}，每 kg 多少钱？", "我花 {price} {cur} 买了 {size} kg 咖啡，每 kg 合多少 {cur}？"),
     ("一袋 {size} kg，售价 {price} {cur}，折合每 kg 的价格是多少？",),
+    (
+        "A sack holds {size} kg and sells at {price} {cur}. What is the kilogram price?",
+        "What does a single kilogram cost if {price} {cur} buys {size} kg?",
+        "Break {price} {cur} for {size} kg down to one kg.",
+        "To compare, I need the price of a single kilogram: {size} kg sell at {price} {cur}.",
+        "I compare offers: {size} kg in a sack for {price} {cur}. The price of each kg, please.",
+    ),
 )  # fmt: skip
 TIP = Phrases(
     (
@@ -104,6 +125,13 @@ TIP = Phrases(
         "账单 {bill} {cur}，另付 {rate}% 小费，由 {people} 人均摊，一人多少？",
     ),
     ("我们 {people} 个人吃了 {bill} {cur}，小费 {rate}%，平均每人出多少？",),
+    (
+        "{people} friends have a bill of {bill} {cur} and put {rate} percent on top. What should every friend pay?",
+        "A bill of {bill} {cur}, a gratuity of {rate} percent, {people} of us: what is my part?",
+        "With service of {rate}% on top of {bill} {cur}, what should each of {people} friends hand over?",
+        "{bill} {cur} and {rate}% gratuity are borne in equal parts by {people}. How much is one part?",
+        "Every one of {people} should hand over how much, if {bill} {cur} plus {rate} percent service is the bill?",
+    ),
 )  # fmt: skip
 
 

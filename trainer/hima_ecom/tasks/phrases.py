@@ -1,4 +1,4 @@
-"""Ways to say the same thing: by split and language, so that test queries are worded as no training query is."""
+"""Ways to say the same thing: by split and language, so that test queries are worded as no other query is."""
 
 import random
 from datetime import date
@@ -6,17 +6,23 @@ from typing import NamedTuple
 
 
 class Phrases(NamedTuple):
-    """Templates with {facts}. Test templates never occur in training, in either language."""
+    """Templates with {facts}: those that experts demonstrate (split "sft"), those of test queries, which occur nowhere else, in
+    both languages; and more that customers use and no expert has demonstrated: (query, answer) pairs (split "train") are worded
+    in these and in the experts'."""
 
-    train: tuple[str, ...]
+    sft: tuple[str, ...]
     test: tuple[str, ...]
     zh: tuple[str, ...]
     zh_test: tuple[str, ...]
+    more: tuple[str, ...] = ()
 
     def draw(self, rng: random.Random, split: str, language: str) -> str:
         """One template."""
-        english, chinese = (self.train, self.zh) if split == "train" else (self.test, self.zh_test)
-        return rng.choice(chinese if language == "zh" else english)
+        if split == "test":
+            return rng.choice(self.zh_test if language == "zh" else self.test)
+        if language == "zh":
+            return rng.choice(self.zh)
+        return rng.choice(self.sft + self.more if split == "train" else self.sft)
 
 
 # Said around a query: nothing in it matters.

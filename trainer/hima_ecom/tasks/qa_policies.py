@@ -19,6 +19,13 @@ RETURN_DAYS = Phrases(
      "Return deadline for {category}, in days?"),
     ("{category} 类商品几天内可以退货？", "{category} 的退货期限是多少天？"),
     ("{category} 类的东西，收货后多少天之内能退？",),
+    (
+        "An item from {category} has arrived. In how many days must it be back?",
+        "At the latest, how many days later can {category} be returned?",
+        "What is the deadline for a return of {category} items, in days?",
+        "Suppose I return something from {category}: what deadline, in days, is there?", "{category}: return deadline?",
+        "It arrived and is from {category}; how many days until the item must be back at the latest?",
+    ),
 )  # fmt: skip
 GOLD_DAYS = Phrases(
     (
@@ -60,6 +67,10 @@ MENTIONED = Phrases(
     ("Your {name} is on my mind.", "I have my eye on the {name}."),
     ("我想买 {name}。", "我想了解 {name}。"),
     ("关于 {name}，我有个问题。",),
+    (
+        "I have had the {name} on my mind.", "My eye is on your {name}.", "I keep my eye on the {name}.",
+        "On my mind is the {name}.",
+    ),
 )  # fmt: skip
 
 

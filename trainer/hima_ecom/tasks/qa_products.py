@@ -24,6 +24,13 @@ WARRANTY = Phrases(
     ("If the {name} breaks, how long am I covered?", "Tell me how many months of cover come with the {name}."),
     ("{name} 的保修期是多久？", "请问 {name} 保修几个月？"),
     ("{name} 坏了的话，多长时间内可以保修？",),
+    (
+        "Suppose my {name} breaks. How many months am I covered?",
+        "I wonder how long I am covered if something in the {name} breaks.",
+        "The {name} comes with cover, but for how many months?", "Tell me the months of cover of the {name}.",
+        "How much cover, in months, does the {name} come with?",
+        "When the {name} breaks after some months, am I still covered, and for how long?",
+    ),
 )  # fmt: skip
 ORIGIN = Phrases(
     (
@@ -34,6 +41,11 @@ ORIGIN = Phrases(
     ("In which country was the {name} put together?", "Name the place of manufacture of the {name}."),
     ("{name} 是哪里生产的？", "{name} 的产地是哪个国家？"),
     ("请告诉我 {name} 在哪个国家制造。",),
+    (
+        "Name the country in which the {name} was put together.", "Who put the {name} together, I mean in which country?",
+        "What is the place of manufacture of my {name}?", "The {name}: in which place was it put together?",
+        "Please name the country of manufacture: {name}.",
+    ),
 )  # fmt: skip
 WEIGHT = Phrases(
     (
@@ -44,6 +56,13 @@ WEIGHT = Phrases(
     ("If I had to carry the {name} home in its box, how much would I be lifting?", "Packed up, the {name} is how heavy?"),
     ("{name} 有多重？", "{name} 连包装多少克？"),
     ("请查一下 {name} 带包装的重量。",),
+    (
+        "I have to carry the {name} home. How heavy is it, packed up?",
+        "How much would I be lifting with the {name} in its box?",
+        "Would I be able to carry the box with the {name}? How many grams is it?",
+        "The box of the {name}, packed up: how heavy would it be?",
+        "If I had the {name} in its box in my arms, how much am I lifting?",
+    ),
 )  # fmt: skip
 CARE = Phrases(
     (
@@ -53,6 +72,12 @@ CARE = Phrases(
     ("There is a stain on my {name}; what do you advise?", "What does your shop say about washing the {name}?"),
     ("{name} 应该怎么清洁？", "请问 {name} 怎样保养？"),
     ("我的 {name} 脏了，该怎么办？",),
+    (
+        "My {name} has a stain. What do you advise?", "There is dirt on the {name}; what does your shop advise?",
+        "What do you say about a stain on the {name}?",
+        "Is washing the {name} what your shop advises, or what does it say?",
+        "I am washing my {name}; what does the shop say about that?",
+    ),
 )  # fmt: skip
 HEAVIER = Phrases(
     (

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 COLUMNS = ("cooperation", "qa", "efc", "gfc", "math")  # the columns of the paper's table
-SPLITS = ("train", "test")
+SPLITS = ("sft", "train", "test")  # what experts demonstrate, (query, answer) pairs for RL, and what is tested
 LANGUAGES = ("en", "zh")
 
 

@@ -49,6 +49,9 @@ ROUND = Phrases(
     ("Keep {places}, no more.", "It should be exact to {places}."),
     ("结果保留{places}。", "请四舍五入到{places}。", "小数点后留{places}就行。"),
     ("请精确到{places}。",),
+    (
+        "Keep {places}.", "Exact to {places}, please.", "No more than {places}.", "It should have {places}.",
+    ),
 )  # fmt: skip
 # Sentences with a number that does not matter.
 NOISE = Phrases(
