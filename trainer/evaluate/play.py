@@ -4,7 +4,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.agents import Agent
@@ -33,6 +33,7 @@ class Played:
 
     accuracy: R_A; 0 where an exception ended it. calls: tools and sub-agents. nodes: texts that the policy wrote; written:
     tokens or words of these, see `Report.counted`. reason: as `Outcome.reason`, or "error", then `error` is the exception.
+    turns: (agent, text) of every node.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Played:
     reason: str = ""
     answer: str | None = None
     error: str | None = None
+    turns: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def solved(self) -> bool:
@@ -132,13 +134,14 @@ def play(
 
 def _step(policy: Policy, running: list[_Running]) -> None:
     """Plays the next node of every episode; those that ended have a reason."""
-    requests = [run.episode.request for run in running]
-    texts = policy.act([request for request in requests if request is not None])
+    requests = [request for run in running if (request := run.episode.request) is not None]
+    texts = policy.act(requests)
     if len(texts) != len(running):
         raise ValueError(f"policy: expected {len(running)} texts, one for each request, got {len(texts)}")
     tokens = policy.written if isinstance(policy, CountsTokens) else None
     written = [count_words(text) for text in texts] if tokens is None else tokens
-    for run, text, count in zip(running, texts, written, strict=True):
+    for run, request, text, count in zip(running, requests, texts, written, strict=True):
+        run.played.turns.append((request.agent, text))
         run.played.nodes += 1
         run.played.written += count
         try:
