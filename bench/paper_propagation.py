@@ -71,7 +71,10 @@ def propagation(runs: Mapping[int, RunFolder]) -> str:
             more_total, more_solved = counted(run.reports[name], tasks)
             total.update(more_total)
             solved.update(more_solved)
-    lines = ["| | before RL: episodes, % | solved of these, % | after RL: episodes, % | solved of these, % |", "| --- " * 5 + "|"]
+    lines = [
+        "| | before RL: episodes, % | solved of these, % | after RL: episodes, % | solved of these, % |",
+        "| --- " * 5 + "|",
+    ]
     rows = [(kind, f"the master first {text}") for kind, text in KINDS.items()]
     rows[1:1] = [(kind, f"- the sub-agent then: {text}") for kind, text in THEN.items()]
     for kind, title in rows:

@@ -75,6 +75,9 @@ class SFTConfig:
     # policy learns its samples; RL goes on with these.
     trains: Literal["base", "policies"] = "base"
     memory: float = 0.885  # the share of samples that show strategies from memory
+    unfamiliar: float = (
+        0.0  # the share of queries of the agent that customers talk to whose words are blurred, see `trainer.unfamiliar`
+    )
     max_tokens: int | None = None  # longer samples are left out; None: only what the network or the token budget can't take
     save_steps: int | None = 500  # updates between checkpoints; None: only when it is stopped
 
@@ -88,8 +91,9 @@ class SFTConfig:
         check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
         check_choice("trains", self.trains, ("base", "policies"))
-        if not 0 <= self.memory <= 1:
-            raise ValueError(f"memory: expected a share in [0, 1], got {self.memory!r}")
+        for name in ("memory", "unfamiliar"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)!r}")
         if self.epochs is None and self.seconds is None:
             raise ValueError("epochs, seconds: expected at least one of them, got None for both")
 

@@ -23,6 +23,7 @@ from trainer.sft import SFT, sft_sequences
 from trainer.step import LearnerConfig
 from trainer.tiny import NAME as TINY
 from trainer.tiny import create as create_tiny
+from trainer.unfamiliar import blurred
 
 
 def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any = None) -> Policies:
@@ -86,7 +87,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     learner = Learner(policies, sft_config(config), failures=run.folder / "failures")
     limit = min(prompt_limit(replace(config, max_prompt_tokens=None), policies), chosen.max_tokens or 2**31)
     sequences = sft_sequences(
-        samples,
+        blurred(samples, run.setting.entry, chosen.unfamiliar, config.seed),
         run.setting.agents,
         policies,
         max_tokens=limit,
