@@ -4,8 +4,8 @@
     python -m bench.paper --only top_k       # of one question
     python -m bench.paper --page             # the page alone, from what is there
 
-A seed's arms begin with one SFT start. Runs are `hima train` processes of one thread each, as many at a time as there are cores;
-all take the same number of steps, whatever the machine's speed.
+A seed's arms begin with one SFT start. Runs are `hima train` processes of one thread each, as many at a time as there are
+cores; all take the same number of steps, whatever the machine's speed.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def gain(runs: Runs, arm: str, base: str | None = None) -> str:
-    """The mean change against the start (or against another arm of the same seeds) in points, with its 95 % interval over seeds."""
+    """The mean change in points against the start (or another arm of the same seeds), with its 95 % interval over seeds."""
     if base is None:
         pairs = [(runs.before(seed), runs.after(arm, seed)) for seed in runs.seeds(arm)]
     else:

@@ -1,4 +1,4 @@
-"""How an error of the master propagates: what becomes of test episodes by how the master's first call compares with the expert's."""
+"""How an error of the master propagates: what becomes of episodes by how its first call compares with the expert's."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
