@@ -178,7 +178,8 @@ class VLLMNetwork:
         self._temperature = temperature
         loras = [self._loras[one.policy] for one in asked] if self.base.adapters else None
         prompts = [{"prompt_token_ids": list(one.prompt)} for one in asked]
-        outputs: list[Any] = self.llm.generate(prompts, how, lora_request=loras, use_tqdm=False)
+        with torch.random.fork_rng():  # vLLM draws from the global generator, although every sample has its own
+            outputs: list[Any] = self.llm.generate(prompts, how, lora_request=loras, use_tqdm=False)
         return outputs
 
     def _write(self) -> None:
@@ -212,6 +213,7 @@ class VLLMNetwork:
                 enforce_eager=eager,
                 logprobs_mode="raw_logprobs",  # before top-k and the like, in fp32
                 disable_log_stats=True,
+                use_tqdm_on_load=False,
                 seed=0,
                 **adapters,
             )
