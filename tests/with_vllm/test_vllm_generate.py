@@ -89,6 +89,23 @@ def test_siblings_seeds_and_neighbours(one: VLLMEngine) -> None:
     assert {s.token_ids for s in near[0]}.isdisjoint(s.token_ids for s in near[1])
 
 
+def test_more_prompts_than_a_forward_takes(one: VLLMEngine) -> None:
+    """40 x 130 tokens: none is cut between two forwards, where vLLM would turn back a generator, which on a CPU is an error."""
+    asked = prompts(*[130] * 40, seed=5)
+    samples = one.generate(asked, 1, SamplingParams(max_new_tokens=3), "qa", range(40))
+    judge(one.policies, ["qa"] * 40, asked, samples)
+
+
+def test_more_samples_than_the_cache_holds() -> None:
+    """Some wait, some are put off and computed again; each is what it is alone."""
+    engine = engine_of(policies_of("qwen3"), kv_cache_gib=0.001)
+    asked, params = prompts(*[60] * 24, seed=6), SamplingParams(max_new_tokens=80)
+    samples = engine.generate(asked, 1, params, "qa", range(24))
+    judge(engine.policies, ["qa"] * 24, asked, samples)
+    for i in (0, 11, 23):
+        assert engine.generate([asked[i]], 1, params, "qa", [i])[0][0].token_ids == samples[i][0].token_ids
+
+
 def test_seeds_come_from_torch_where_none_are_given(one: VLLMEngine) -> None:
     runs = []
     for seed in (3, 3, 4):

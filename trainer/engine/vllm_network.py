@@ -20,9 +20,11 @@ import torch
 
 from himakernels.checks import check_positive
 from trainer.engine.base import SamplingParams
+from trainer.engine.requests import room_of
 from trainer.network import Base
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_FORWARD = 4096  # tokens of a forward, at least
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has room for
 # In this process (functions then reach the model), quiet, without reports to anybody, and no pinning of the trainer's threads.
 _ENVIRONMENT = {
@@ -191,14 +193,18 @@ class VLLMNetwork:
 
     def _started(self) -> Any:
         config, base = self.config, self.base
-        adapters: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if base.adapters:
             rank = max(lora.r for lora in base.model.peft_config.values())  # type: ignore[union-attr]
             room = next((size for size in _RANKS if size >= rank), None)
             if room is None:
                 raise ValueError(f"model.lora_rank: expected at most {_RANKS[-1]} for engine=vllm, got {rank}")
-            adapters = {"enable_lora": True, "max_loras": len(base.policies), "max_lora_rank": room}
-        eager = self._vllm.platforms.current_platform.is_cpu() if config.enforce_eager is None else config.enforce_eager
+            options = {"enable_lora": True, "max_loras": len(base.policies), "max_lora_rank": room}
+        cpu = self._vllm.platforms.current_platform.is_cpu()
+        if cpu:
+            # A prompt that is cut between two forwards takes back what its generator drew, which generators on a CPU can't.
+            whole = config.max_model_len or room_of(base.network.config).positions or _FORWARD
+            options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(whole, _FORWARD)}
         try:
             return self._vllm.LLM(
                 model=str(self.folder / "model"),
@@ -210,12 +216,12 @@ class VLLMNetwork:
                 kv_cache_memory_bytes=int(config.kv_cache_gib * 2**30),
                 max_model_len=config.max_model_len,
                 max_num_seqs=config.max_num_seqs,
-                enforce_eager=eager,
+                enforce_eager=cpu if config.enforce_eager is None else config.enforce_eager,
                 logprobs_mode="raw_logprobs",  # before top-k and the like, in fp32
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
                 seed=0,
-                **adapters,
+                **options,
             )
         except Exception as error:
             kind = base.network.config.model_type
