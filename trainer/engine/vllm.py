@@ -1,0 +1,166 @@
+"""The engine at scale: vLLM behind the same interface, with a copy of the policies that follows the trainer's.
+
+    engine = VLLMEngine(policies)
+    samples = engine.generate(prompts, 8, SamplingParams(stop_token_ids=(2,)), "qa", seeds=range(len(prompts)))
+
+Each network of the policies has a vLLM of its own, in this process, with prefix caching: policies that are adapters share one,
+and are asked together. After every update the new weights go over (an adapter under a new name, a whole network in place, and
+the cache is emptied), and a probe shows that they arrived, or nothing more is generated.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from trainer.engine.base import EngineStats, SamplingParams
+from trainer.engine.requests import Request, Room, checked, room_of
+from trainer.engine.vllm_network import Asked, VLLMConfig, VLLMNetwork, check_vllm
+from trainer.engine.vllm_probe import TOLERANCE, Probe
+from trainer.models import Policies
+from trainer.network import Base
+from trainer.types import Sample
+
+
+class VLLMEngine:
+    """`trainer.engine.Engine` with vLLM. It starts when it is first asked.
+
+    `stats.decode_seconds` holds prefill as well, and `steps` all forwards: vLLM mixes both in one batch.
+
+    Args:
+        policies: whose weights generate; `policies.versions` is the truth about their versions.
+        config: how vLLM runs.
+
+    What vLLM loads, a network and its adapters, passes through a temporary folder (TMPDIR says where).
+
+    Raises: ImportError without vLLM. At the first use of a policy ValueError for a network that vLLM can't load, and
+        `vllm_probe.ProbeError` where vLLM's log-probabilities are not the trainer's.
+    """
+
+    def __init__(self, policies: Policies, config: VLLMConfig | None = None) -> None:
+        check_vllm()
+        self.policies, self.config = policies, config or VLLMConfig()
+        self._folder = TemporaryDirectory(prefix="hima-vllm-", ignore_cleanup_errors=True)
+        self._networks: dict[Base, VLLMNetwork] = {}
+        self._probes: dict[Base, Probe] = {}
+        self._published: dict[str, int] = {}  # the version that vLLM has of a policy
+        self._stats = EngineStats()
+        self._rooms = {name: self._room(name) for name in policies.names}
+
+    @property
+    def stats(self) -> EngineStats:
+        """Since the engine was made."""
+        return self._stats
+
+    def update_policy(self, policy: str) -> None:
+        """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
+
+        Raises: ValueError for an unknown policy; ProbeError where vLLM does not follow.
+        """
+        if policy not in self._rooms:
+            raise ValueError(f"policy: expected one of {', '.join(self._rooms)}, got {policy!r}")
+        versions = self.policies.versions
+        if versions[policy] == self._published.get(policy, 0):
+            versions[policy] += 1
+        if policy in self._published:  # else at its first use
+            self._publish(policy)
+
+    def reset(self) -> None:
+        """See `Engine.reset`."""
+        for network in self._networks.values():
+            network.reset()
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int | Sequence[int],
+        params: SamplingParams,
+        policy: str | Sequence[str],
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Sample]]:
+        """See `Engine.generate`. Also ValueError where the logits of a policy are NaN or infinite.
+
+        Raises: NotImplementedError for min_p beside top_p, which vLLM applies in another order.
+        """
+        begin = time.perf_counter()
+        requests = checked(self._rooms, prompts, n, params, policy, seeds)
+        if params.min_p > 0 and params.top_p < 1:
+            raise NotImplementedError(
+                f"min_p: expected 0 beside top_p = {params.top_p} with vLLM, which applies min_p first, got {params.min_p}"
+            )
+        for name in dict.fromkeys(request.policy for request in requests):
+            if self._published.get(name) != self.policies.versions[name]:
+                self._publish(name)
+        results: list[list[Sample]] = [[] for _ in requests]
+        for base, network in self._networks.items():
+            mine = [i for i, request in enumerate(requests) if request.policy in base.policies]
+            if mine:
+                found = self._generate(network, [requests[i] for i in mine], params)
+                for i, samples in zip(mine, found, strict=True):
+                    results[i] = samples
+        count = sum(request.n for request in requests)
+        self._count(requests=len(requests), samples=count, seconds=time.perf_counter() - begin)
+        return results
+
+    def _generate(self, network: VLLMNetwork, requests: list[Request], params: SamplingParams) -> list[list[Sample]]:
+        """The samples of one network's requests."""
+        # Each sample by itself: siblings share their prompt's blocks as all requests do, and have seeds of their own.
+        asked = [
+            Asked(request.prompt, request.limit, request.policy, _seed(request.seed, sibling))
+            for request in requests
+            for sibling in range(request.n)
+        ]
+        begin, steps = time.perf_counter(), network.steps
+        answers = network.generate(asked, params)
+        self._count(
+            prompt_tokens=sum(len(one.prompt) for one in asked),
+            cached_tokens=sum(answer.cached for answer in answers),
+            generated_tokens=sum(len(answer.token_ids) for answer in answers),
+            steps=network.steps - steps,
+            decode_seconds=time.perf_counter() - begin,
+        )
+        samples = []
+        for one, answer in zip(asked, answers, strict=True):
+            version = self._published[one.policy]
+            if not all(logprob > -float("inf") for logprob in answer.logprobs):  # false for NaN
+                raise ValueError(f"policy {one.policy!r}: expected finite logits, got NaN or infinity at version {version}")
+            stopped = answer.token_ids[-1] in params.stop_token_ids
+            samples.append(Sample(answer.token_ids, answer.logprobs, "stop" if stopped else "length", version))
+        found = iter(samples)
+        return [[next(found) for _ in range(request.n)] for request in requests]
+
+    def _publish(self, policy: str) -> None:
+        """vLLM gets the present weights of a policy, and shows that it has."""
+        base, version = self.policies.base_of(policy), self.policies.versions[policy]
+        self._published.pop(policy, None)  # if anything fails, vLLM's are not to be trusted
+        started = base in self._networks
+        if not started:
+            folder = Path(self._folder.name) / str(len(self._networks))
+            self._networks[base] = VLLMNetwork(base, self.config, folder)
+            self._probes[base] = self._probe(policy, base)
+        network, probe = self._networks[base], self._probes[base]
+        if started or base.adapters:  # else it has just read them
+            network.publish(policy)
+        probe.check(policy, version, probe.trainers(base, policy), network.logprobs(policy, probe.prompt, probe.token_ids))
+        self._published[policy] = version
+
+    def _probe(self, policy: str, base: Base) -> Probe:
+        room, tolerance = self._rooms[policy], self.config.probe_tolerance or TOLERANCE[base.dtype]
+        length = self.config.block_size * 2 + 8
+        return Probe(room.vocab_size, length if room.positions is None else min(length, room.positions - 1), tolerance)
+
+    def _room(self, policy: str) -> Room:
+        room, most = room_of(self.policies.base_of(policy).network.config), self.config.max_model_len
+        if most is None:
+            return room
+        return room._replace(positions=most if room.positions is None else min(most, room.positions))
+
+    def _count(self, **more: float) -> None:
+        self._stats = replace(self._stats, **{name: getattr(self._stats, name) + value for name, value in more.items()})
+
+
+def _seed(seed: int, sibling: int) -> int:
+    """Of one sample, 63 bits: neighbouring seeds of requests have nothing in common."""
+    return int.from_bytes(blake2b(f"{seed}/{sibling}".encode(), digest_size=8).digest(), "little") >> 1
