@@ -22,9 +22,8 @@ def blurred(samples: Sequence[Sample], agent: str, share: float, seed: int) -> l
     letters shuffled: a third each. Words that the agent says again (names, items, cities) and whatever has digits stay.
     """
     rng = random.Random(f"{seed}/unfamiliar")
-    known = sorted(
-        {word for sample in samples if sample.agent == agent for word in _WORD.findall(sample.messages[0]["content"])}
-    )
+    mine = [sample for sample in samples if sample.agent == agent]
+    known = sorted({word for sample in mine for word in _WORD.findall(sample.messages[0]["content"])})
     return [_blur(sample, known, rng) if sample.agent == agent and rng.random() < share else sample for sample in samples]
 
 

@@ -12,16 +12,8 @@ CALL = 'Thought: qa knows.\nAction: qa\nAction Input: {"task": "How long is the 
 
 def sample(agent: str, number: int) -> Sample:
     messages = ({"role": "user", "content": QUERY}, {"role": "assistant", "content": CALL})
-    return Sample(
-        id=f"{number}/{agent}",
-        agent=agent,
-        column="qa",
-        language="en",
-        difficulty=1,
-        family="warranty",
-        memory=(),
-        messages=messages,
-    )
+    about = {"column": "qa", "language": "en", "difficulty": 1, "family": "warranty"}
+    return Sample(id=f"{number}/{agent}", agent=agent, memory=(), messages=messages, **about)
 
 
 SAMPLES = [sample("master" if i % 2 else "qa", i) for i in range(200)]
