@@ -7,37 +7,53 @@ rest of the query admits.
 
 import random
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from trainer.hima_ecom.dataset.samples import Sample
 
-_WORD = re.compile(r"[A-Za-z][A-Za-z']*")
+_WORD = re.compile(r"(?<![\w-])[A-Za-z][A-Za-z']*(?![\w-])")
+COMMON = 0.18  # of a family's queries: words in more of them belong to its sentences, not to what they are about
 
 
 def blurred(samples: Sequence[Sample], agent: str, share: float, seed: int) -> list[Sample]:
     """The samples in their order; a share of those of `agent` in other words.
 
     Of such a sample's first message a random part of the words is left out, replaced with a word of another sample, or has its
-    letters shuffled: a third each. Words that the agent says again (names, items, cities) and whatever has digits stay.
+    letters shuffled: a third each. What the query is about stays: whatever has digits or is in capitals, and words that the
+    agent says again, unless they are common in the queries of the family.
     """
+    if not share:
+        return list(samples)
     rng = random.Random(f"{seed}/unfamiliar")
     mine = [sample for sample in samples if sample.agent == agent]
-    known = sorted({word for sample in mine for word in _WORD.findall(sample.messages[0]["content"])})
-    return [_blur(sample, known, rng) if sample.agent == agent and rng.random() < share else sample for sample in samples]
+    words = {id(sample): _WORD.findall(_query(sample)) for sample in mine}
+    known = sorted({word for found in words.values() for word in found})
+    sizes = Counter(sample.family for sample in mine)
+    counts = Counter((sample.family, word) for sample in mine for word in {word.lower() for word in words[id(sample)]})
+    common = {key for key, count in counts.items() if count > COMMON * sizes[key[0]]}
+    return [
+        _blur(sample, known, common, rng) if sample.agent == agent and rng.random() < share else sample for sample in samples
+    ]
 
 
-def _blur(sample: Sample, known: Sequence[str], rng: random.Random) -> Sample:
+def _query(sample: Sample) -> str:
+    return sample.messages[0]["content"].rpartition("Task: ")[2]
+
+
+def _blur(sample: Sample, known: Sequence[str], common: Collection[tuple[str, str]], rng: random.Random) -> Sample:
     said = {word.lower() for m in sample.messages if m["role"] == "assistant" for word in _WORD.findall(m["content"])}
     part = rng.random()
 
     def other(match: re.Match[str]) -> str:
         word = match[0]
-        if word.lower() in said or rng.random() >= part:
+        about = word.lower() in said and (sample.family, word.lower()) not in common
+        if about or (word.isupper() and word != "I") or rng.random() >= part:
             return word
         return rng.choice(("", rng.choice(known), "".join(rng.sample(word, len(word)))))
 
     first, *rest = sample.messages
-    head, colon, query = first["content"].rpartition("Task: ")
-    text = head + colon + re.sub(r" {2,}", " ", _WORD.sub(other, query))
+    query = _query(sample)
+    text = first["content"].removesuffix(query) + re.sub(r" {2,}", " ", _WORD.sub(other, query))
     return replace(sample, messages=({**first, "content": text}, *rest))

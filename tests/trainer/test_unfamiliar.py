@@ -6,34 +6,51 @@ from trainer.config import SFTConfig
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.unfamiliar import blurred
 
-QUERY = "Strategies from memory:\n- Ask qa.\n\nTask: For how many months is the Umbrio Drift board game with 12 parts covered?"
-CALL = 'Thought: qa knows.\nAction: qa\nAction Input: {"task": "How long is the warranty on the Umbrio Drift board game?"}'
+QUERY = "Strategies from memory:\n- Ask qa.\n\nTask: For how many months is the {} with 12 parts covered, in EUR?"
+CALL = 'Thought: qa knows.\nAction: qa\nAction Input: {{"task": "How long is the warranty on the {}?"}}'
+NAMES = (
+    "Umbrio",
+    "Hollin",
+    "Fennick",
+    "Wrenfield",
+    "Lumora",
+    "Tamsin",
+    "Solstead",
+    "Iverra",
+    "Dovetail",
+    "Junipa",
+    "Orbeon",
+    "Evermoor",
+)
 
 
 def sample(agent: str, number: int) -> Sample:
-    messages = ({"role": "user", "content": QUERY}, {"role": "assistant", "content": CALL})
+    name = NAMES[number // 2 % len(NAMES)]
+    messages = ({"role": "user", "content": QUERY.format(name)}, {"role": "assistant", "content": CALL.format(name)})
     about = {"column": "qa", "language": "en", "difficulty": 1, "family": "warranty"}
     return Sample(id=f"{number}/{agent}", agent=agent, memory=(), messages=messages, **about)
 
 
-SAMPLES = [sample("master" if i % 2 else "qa", i) for i in range(200)]
+SAMPLES = [sample("master" if i % 2 else "qa", i) for i in range(240)]
 
 
-def test_what_the_agent_says_again_and_what_has_digits_stays() -> None:
-    found = blurred(SAMPLES, "master", 1.0, 0)
-    queries = [s.messages[0]["content"] for s in found if s.agent == "master"]
-    assert all(word in query for query in queries for word in ("Umbrio", "Drift", "board", "game", "is", "the"))
-    assert all("12" in query and query.startswith("Strategies from memory:\n- Ask qa.\n\nTask: ") for query in queries)
+def test_names_and_numbers_stay_and_the_words_around_them_change() -> None:
+    found = [s for s in blurred(SAMPLES, "master", 1.0, 0) if s.agent == "master"]
+    queries = [s.messages[0]["content"] for s in found]
+    assert all(sum(name in query for name in NAMES) == 1 for query in queries)
+    assert all("12" in query and "EUR" in query for query in queries)
+    assert all(query.startswith("Strategies from memory:\n- Ask qa.\n\nTask: ") for query in queries)
     assert len(set(queries)) > 60
     assert sum("covered" not in query for query in queries) > 20
-    assert [s.messages[1] for s in found] == [s.messages[1] for s in SAMPLES]
+    assert sum(" is " not in query for query in queries) > 20  # said again, but common
+    assert [s.messages[1] for s in found] == [s.messages[1] for s in SAMPLES if s.agent == "master"]
 
 
 def test_a_share_of_one_agent_the_same_from_a_seed() -> None:
     found = blurred(SAMPLES, "master", 0.5, 3)
     changed = [a is not b for a, b in zip(found, SAMPLES, strict=True)]
     assert not any(changed[::2])
-    assert 30 < sum(changed) < 70
+    assert 40 < sum(changed) < 80
     assert found == blurred(SAMPLES, "master", 0.5, 3)
     assert found != blurred(SAMPLES, "master", 0.5, 4)
     assert blurred(SAMPLES, "master", 0.0, 3) == SAMPLES
