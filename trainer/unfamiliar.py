@@ -20,8 +20,8 @@ COMMON = 0.18  # of a family's queries: words in more of them belong to its sent
 def blurred(samples: Sequence[Sample], agent: str, share: float, seed: int) -> list[Sample]:
     """The samples in their order; a share of those of `agent` in other words.
 
-    Of such a sample's first message a random part of the words is left out, replaced with a word of another sample, or has its
-    letters shuffled: a third each. What the query is about stays: whatever has digits or is in capitals, and words that the
+    Of such a sample's first message a random part of the words is left out, replaced with a common word of any family, or has
+    its letters shuffled: a third each. What the query is about stays: whatever has digits or is in capitals, and words that the
     agent says again, unless they are common in the queries of the family.
     """
     if not share:
@@ -29,10 +29,10 @@ def blurred(samples: Sequence[Sample], agent: str, share: float, seed: int) -> l
     rng = random.Random(f"{seed}/unfamiliar")
     mine = [sample for sample in samples if sample.agent == agent]
     words = {id(sample): _WORD.findall(_query(sample)) for sample in mine}
-    known = sorted({word for found in words.values() for word in found})
     sizes = Counter(sample.family for sample in mine)
     counts = Counter((sample.family, word) for sample in mine for word in {word.lower() for word in words[id(sample)]})
     common = {key for key, count in counts.items() if count > COMMON * sizes[key[0]]}
+    known = sorted({word for _, word in common})
     return [
         _blur(sample, known, common, rng) if sample.agent == agent and rng.random() < share else sample for sample in samples
     ]
