@@ -45,7 +45,7 @@ def test_requests_that_join_and_leave(family, lean):
     if lean is None and family.startswith("gemma"):
         pytest.skip("runs through transformers anyway")
     model = tiny(family)
-    engine, _ = one(model, lean=lean, token_budget=160, block_size=4, prefill_tokens=11)
+    engine, _ = one(model, lean=lean, token_budget=60, block_size=4, prefill_tokens=11)
     assert (engine._lane("qa").lean is not None) == (lean is None)
     asked = [p[: 1 + (7 * i) % 33] for i, p in enumerate(prompts(*[40] * 8) * 8)]
     params = [SamplingParams(max_new_tokens=1 + i % 9, temperature=0.0) for i in range(64)]
@@ -65,7 +65,6 @@ def test_requests_that_join_and_leave(family, lean):
         i = numbers[number]
         assert sample.token_ids == expected(model, asked[i], params[i].max_new_tokens)
     judge(family, model, [asked[numbers[n]] for n in found], list(found.values()), 1.0)
-    assert engine.stats.preemptions > 0
     nothing_is_held(engine)
 
 
