@@ -18,6 +18,7 @@ from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.integrations.peft_checks import lora_layers
 
+_DECODES = "_decodes"  # no policy's name: the network generates for all of them
 _REFERENCE = "_reference"  # what the frozen copy of a policy's adapter is called after the policy
 
 
@@ -66,7 +67,7 @@ class Base:
             wide = self._trained[self.policies[0]] if masters is None else [nn.Parameter(m.float()) for m in masters]
             self._masters = {self.policies[0]: wide}
         self._layers = lora_layers(self.model) if self.adapters else {}
-        self._generates: str | None = None  # the policy that the network generates as; None: it trains
+        self._generates: str | None = None  # a policy, plainly; _DECODES: any; None: it trains
         self.model.train()
 
     @property
@@ -108,6 +109,13 @@ class Base:
         self._become(policy)
         with torch.no_grad():
             yield self.network
+
+    @contextmanager
+    def decoding(self) -> Iterator[PreTrainedModel | PeftModel]:
+        """Inside, the model generates for any policy, by the attention that it trains with: eval mode, no gradients."""
+        self._become(_DECODES)
+        with torch.no_grad():
+            yield self.model
 
     def parameters(self, policy: str) -> list[nn.Parameter]:
         """What the optimiser of a policy steps: fp32, in the order of the network's own."""
@@ -213,13 +221,13 @@ class Base:
         """The network generates as a policy, or trains; without a walk through its modules where it does already."""
         if policy == self._generates:
             return
-        if policy is None or self._generates is None:
-            self.model.train(policy is None)
-            self.network.set_attn_implementation(hf.ATTENTION if policy is None else self._plain)
-        if policy is not None:
+        plain = policy not in (None, _DECODES)
+        self.model.train(policy is None)
+        self.network.set_attn_implementation(self._plain if plain else hf.ATTENTION)
+        if plain:
             for layer in self._layers.values():
                 layer.set_adapter([policy], inference_mode=True)
-        else:
+        elif policy is None:
             for parameters in self._trained.values():  # PEFT's switch has frozen them
                 for parameter in parameters:
                     parameter.requires_grad_(True)

@@ -63,7 +63,7 @@ class StoppableEngine:
         self,
         prompts: Sequence[Sequence[int]],
         n: int | Sequence[int],
-        params: SamplingParams,
+        params: SamplingParams | Sequence[SamplingParams],
         policy: str | Sequence[str],
         seeds: Sequence[int] | None = None,
     ) -> list[list[Sample]]:

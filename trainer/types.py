@@ -58,11 +58,13 @@ class Outcome:
 class Sample:
     """What an engine generated: `Sample((812, 7, 2), (-0.1, -0.7, -0.0), "stop", 3)`.
 
-    token_ids: with the stop token, where one ended it. rollout_logprobs: of each token, as it was sampled. policy_version: of
-    the weights that sampled it.
+    token_ids: with the stop token, where one ended it. rollout_logprobs: of each token, over the whole vocabulary.
+    policy_version: of the weights that sampled it. sampling_logprobs: where filters or temperature 0 made the distribution that
+    was drawn from another one, the tokens' log-probabilities in that.
     """
 
     token_ids: tuple[int, ...]
     rollout_logprobs: tuple[float, ...]
     finish_reason: Literal["stop", "length"]
     policy_version: int
+    sampling_logprobs: tuple[float, ...] | None = None

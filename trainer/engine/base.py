@@ -20,6 +20,7 @@ class SamplingParams:
     top_p: of these the fewest whose probabilities sum to top_p.
     min_p: only tokens at least min_p times as likely as the likeliest.
     stop_token_ids: a sample ends with the first of these.
+    stop: texts; a sample ends with the token that completes the first of these (the engine needs a tokenizer then).
 
     Raises: ValueError, TypeError: naming the field.
     """
@@ -30,6 +31,7 @@ class SamplingParams:
     top_p: float = 1.0
     min_p: float = 0.0
     stop_token_ids: tuple[int, ...] = ()
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low in (("max_new_tokens", 1), ("top_k", 0)):
@@ -47,6 +49,8 @@ class SamplingParams:
             raise ValueError(f"min_p: expected 0 to 1, got {self.min_p}")
         if not isinstance(self.stop_token_ids, tuple) or not all(isinstance(t, int) and t >= 0 for t in self.stop_token_ids):
             raise ValueError(f"stop_token_ids: expected a tuple of token ids, got {self.stop_token_ids!r}")
+        if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
+            raise ValueError(f"stop: expected a tuple of texts, got {self.stop!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,9 @@ class EngineStats:
     """What an engine has done so far; differences of two tell what happened between them.
 
     prompt_tokens: of all samples, a prompt once for each of its n. cached_tokens: those of them that were not computed, because
-    a sibling, an equal prompt, a common prefix or an earlier call had computed them. steps: forwards of the decode loop.
-    seconds: inside `generate`; prefill_seconds and decode_seconds are parts of it.
+    a sibling, an equal prompt, a common prefix or an earlier call had computed them. recomputed_tokens: of samples that had to
+    make room for others. steps: forwards. seconds: inside the engine; prefill_seconds are steps with prompt tokens in them,
+    decode_seconds the others, model_seconds what of both was spent in the networks.
     """
 
     requests: int = 0
@@ -63,10 +68,13 @@ class EngineStats:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    recomputed_tokens: int = 0
+    preemptions: int = 0
     steps: int = 0
     seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    model_seconds: float = 0.0
 
     @property
     def hit_rate(self) -> float:
@@ -81,7 +89,7 @@ class Engine(Protocol):
         self,
         prompts: Sequence[Sequence[int]],
         n: int | Sequence[int],
-        params: SamplingParams,
+        params: SamplingParams | Sequence[SamplingParams],
         policy: str | Sequence[str],
         seeds: Sequence[int] | None = None,
     ) -> list[list[Sample]]:
@@ -92,12 +100,13 @@ class Engine(Protocol):
 
         Args:
             prompts: token ids, at least one each.
-            n, policy: one for all prompts, or one for each.
+            n, params, policy: one for all prompts, or one for each.
             seeds: one for each prompt; None: drawn from torch's global generator.
 
         Returns:
             For each prompt its n samples. `rollout_logprobs` are log softmax(logits / temperature) in fp32 over the whole
-            vocabulary, whatever top_k, top_p and min_p kept; at temperature 0 those of temperature 1.
+            vocabulary, whatever top_k, top_p and min_p kept; at temperature 0 those of temperature 1. `sampling_logprobs` are
+            those of the distribution that was drawn from, where it is another.
 
         Raises:
             ValueError: an empty prompt, an unknown policy, a prompt that leaves the model no position for one more token, token

@@ -1,36 +1,26 @@
-"""The engine on the trainer's own parameters: each distinct prompt is prefilled once, then forked and decoded in step.
+"""The engine on the trainer's own parameters: continuous batching over a radix cache of everything that was computed.
 
     engine = LocalEngine(policies)
     samples = engine.generate(prompts, 8, SamplingParams(stop_token_ids=(2,)), "qa", seeds=range(len(prompts)))
 
-What all prompts of a policy begin with (its system prompt) is computed once for a version of its weights, and kept for the next
-call. Nothing is copied or synchronised when weights change, but the version must: old keys and values go by it.
+    number = engine.submit(prompt, policy="qa", params=params, seed=7)   # or: one by one, while others run
+    for request, samples, error in engine.step(): ...
+
+Prompts are prefilled once for each distinct prefix, beside the rows that decode, and forked; what was sampled stays in the
+cache, so that the next turn of an episode computes its new tokens only. All policies of a network decode in one batch. Nothing
+is copied or synchronised when weights change, but the version must: old keys and values go by it.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import torch
-from transformers import PreTrainedModel
-
 from himakernels.checks import check_positive
-from himakernels.integrations.transformers_models import base_of, check_decoder
 from trainer.engine.base import EngineStats, SamplingParams
-from trainer.engine.decoding import Prefix, Row, common_length, decode, extend
-from trainer.engine.sampling import uniforms
+from trainer.engine.lane import Lane, Network
+from trainer.engine.requests import Asked, Finished, Request, check_request, draw_seeds, per_prompt
+from trainer.engine.sampling import Styles
 from trainer.types import Sample
-
-
-class Network(Protocol):
-    """What the engine needs of `trainer.models.Base`."""
-
-    model: Any  # the causal language model, or a PEFT model around it
-
-    def generating(self, policy: str) -> AbstractContextManager[Any]:
-        """The causal language model, as it generates for `policy`: in eval mode, without gradients."""
 
 
 class Policies(Protocol):
@@ -50,31 +40,72 @@ class LocalEngine:
     """`trainer.engine.Engine` with transformers' decoders.
 
     Args:
-        policies: whose parameters generate; `policies.versions` is the truth about their versions.
-        token_budget: at most so many slots of keys and values (rows x longest row) at a time; more rows wait. A single row
-            may be longer.
-        prefill_tokens: at most so many prompt tokens, padding included, in a forward.
+        policies: whose parameters generate; `policies.versions` is the truth about their versions. Stop strings need its
+            `tokenizer`.
+        token_budget: at most so many tokens' keys and values are kept for a network; more wait, the least recently used are
+            forgotten. None: 131,072, or what a gigabyte holds.
+        prefill_tokens: at most so many prompt tokens in a step.
+        block_size: tokens of a block of the cache.
+        max_rows: sequences in a step.
+        lean: whether Llama-like decoders run without transformers' layers; None: where that is faster.
 
-    Raises: ValueError for a budget that is not positive. At the first use of a policy, NotImplementedError for a network with
-        recurrent state, chunked attention, keys shared between layers, or rotary frequencies that change with the length.
+    Raises: ValueError for sizes that are not positive. At the first use of a policy, NotImplementedError for a network that
+        `himakernels.integrations.transformers_paged.kv_pool` refuses.
     """
 
-    def __init__(self, policies: Policies, *, token_budget: int = 131072, prefill_tokens: int = 2048) -> None:
-        check_positive("token_budget", token_budget)
-        check_positive("prefill_tokens", prefill_tokens)
-        self.policies, self.token_budget, self.prefill_tokens = policies, token_budget, prefill_tokens
-        self._prefixes: dict[tuple[str, int], Prefix] = {}  # by policy and version
+    def __init__(
+        self,
+        policies: Policies,
+        *,
+        token_budget: int | None = None,
+        prefill_tokens: int = 2048,
+        block_size: int = 16,
+        max_rows: int = 1024,
+        lean: bool | None = None,
+    ) -> None:
+        sizes = {"prefill_tokens": prefill_tokens, "block_size": block_size, "max_rows": max_rows}
+        for name, size in {**sizes, **({} if token_budget is None else {"token_budget": token_budget})}.items():
+            check_positive(name, size)
+        self.policies = policies
+        self._options: dict[str, Any] = {**sizes, "token_budget": token_budget, "lean": lean}
+        self._styles = Styles()
+        self._lanes: dict[int, Lane] = {}  # by the network's id
+        self._lane_of: dict[str, Lane] = {}  # by policy
         self._used = dict(policies.versions)  # the version that a policy last generated with
-        self._checked: set[str] = set()
-        self._stats = EngineStats()
+        self._open: dict[int, tuple[Request, Lane]] = {}
+        self._number = self._samples = 0
+        self._seconds = 0.0
 
     @property
     def stats(self) -> EngineStats:
         """Since the engine was made."""
-        return self._stats
+        lanes = list(self._lanes.values())
+        counts = [lane.scheduler.counts for lane in lanes]
+        prompt_tokens, computed = sum(c.prompt_tokens for c in counts), sum(c.computed_tokens for c in counts)
+        return EngineStats(
+            requests=self._number,
+            samples=self._samples,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=prompt_tokens - computed,
+            generated_tokens=sum(lane.generated for lane in lanes),
+            recomputed_tokens=sum(c.recomputed_tokens for c in counts),
+            preemptions=sum(c.preemptions for c in counts),
+            steps=sum(lane.steps for lane in lanes),
+            seconds=self._seconds,
+            prefill_seconds=sum(lane.prefill_seconds for lane in lanes),
+            decode_seconds=sum(lane.decode_seconds for lane in lanes),
+            model_seconds=sum(lane.model_seconds for lane in lanes),
+        )
+
+    @property
+    def unfinished(self) -> int:
+        """How many requests wait or run."""
+        return len(self._open)
 
     def update_policy(self, policy: str) -> None:
         """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
+
+        Samples that are running begin again.
 
         Raises: ValueError for an unknown policy.
         """
@@ -86,140 +117,114 @@ class LocalEngine:
 
     def reset(self) -> None:
         """See `Engine.reset`."""
-        self._prefixes.clear()
+        for lane in self._lanes.values():
+            lane.reset()
+
+    def submit(self, prompt: Sequence[int], n: int = 1, *, params: SamplingParams, policy: str, seed: int | None = None) -> int:
+        """Asks for n samples; `step` will return them under the number that this returns.
+
+        Raises: ValueError, TypeError for this request alone, see `generate`.
+        """
+        (seed,) = draw_seeds(1) if seed is None else (seed,)
+        return self._submit(self._request("prompt", "n", "policy", Asked(prompt, n, params, policy, seed)))
+
+    def step(self) -> list[Finished]:
+        """One forward of each network that has something to do; the requests that have ended with it, failed ones too.
+
+        If it raises, what was asked of that network is given up.
+        """
+        begin = time.perf_counter()
+        finished: list[Finished] = []
+        try:
+            for lane in self._lanes.values():
+                if not lane.scheduler.busy:
+                    continue
+                try:
+                    finished += lane.step()
+                except BaseException:
+                    self._open = {i: (request, own) for i, (request, own) in self._open.items() if own is not lane}
+                    raise
+        finally:
+            for number, samples, _ in finished:
+                request, _ = self._open.pop(number)
+                self._used[request.policy] = self.policies.versions[request.policy]
+                self._samples += len(samples)
+            self._seconds += time.perf_counter() - begin
+        return finished
+
+    def cancel(self, request: int) -> None:
+        """Gives a request up: it will not be among what `step` returns. One that has ended is no error."""
+        if request in self._open:
+            asked, lane = self._open.pop(request)
+            lane.cancel(asked)
 
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
         n: int | Sequence[int],
-        params: SamplingParams,
+        params: SamplingParams | Sequence[SamplingParams],
         policy: str | Sequence[str],
         seeds: Sequence[int] | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[list[Sample]]:
-        """See `Engine.generate`. Also ValueError where the logits of a policy are NaN or infinite."""
-        begin = time.perf_counter()
-        asked = [tuple(prompt) for prompt in prompts]
-        counts = [n] * len(asked) if isinstance(n, int) else list(n)
-        names = [policy] * len(asked) if isinstance(policy, str) else list(policy)
-        seeds = torch.randint(2**63 - 1, (len(asked),)).tolist() if seeds is None else list(seeds)
-        for name, given in (("n", counts), ("policy", names), ("seeds", seeds)):
-            if len(given) != len(asked):
-                raise ValueError(f"{name}: expected one for each of {len(asked)} prompts, got {len(given)}")
-        for i, (prompt, count, name) in enumerate(zip(asked, counts, names, strict=True)):
-            self._check_policy(f"policy[{i}]", name)
-            if count < 1:
-                raise ValueError(f"n[{i}]: expected at least 1, got {count}")
-            if not prompt:
-                raise ValueError(f"prompts[{i}]: expected at least one token, got an empty prompt")
-        of_policy = {name: [i for i, owner in enumerate(names) if owner == name] for name in dict.fromkeys(names)}
-        limits: dict[int, int] = {}
-        for name, mine in of_policy.items():
-            limits |= self._limits(name, {i: asked[i] for i in mine}, params)
-        results: list[list[Sample]] = [[] for _ in asked]
-        for name, mine in of_policy.items():
-            rows = [Row(asked[i], limits[i], u) for i in mine for u in uniforms(counts[i], params, seeds[i])]
-            samples = iter(self._generate(name, rows, params))
-            for i in mine:
-                results[i] = [next(samples) for _ in range(counts[i])]
-        self._count(requests=len(asked), samples=sum(counts), seconds=time.perf_counter() - begin)
-        return results
+        """See `Engine.generate`. Also ValueError where the logits of a policy are NaN or infinite.
 
-    def _generate(self, policy: str, rows: list[Row], params: SamplingParams) -> list[Sample]:
-        """The samples of all rows of a policy, in their order."""
-        version = self._used[policy] = self.policies.versions[policy]
-        samples: dict[int, Sample] = {}
-        with torch.no_grad(), self.policies.base_of(policy).generating(policy) as model:
-            if policy not in self._checked:
-                _check_model(base_of(model))
-                self._checked.add(policy)
-            prefix, shared = self._prefix(policy, version, model, [row.prompt for row in rows])
-            for wave in self._waves(rows):
-                out = decode(model, [rows[r] for r in wave], prefix, shared, params, self.prefill_tokens)
-                if not bool((out.logprobs > -torch.inf).all()):  # false for NaN
-                    raise ValueError(f"policy {policy!r}: expected finite logits, got NaN or infinity at version {version}")
-                columns = out.tokens.tolist(), out.logprobs.tolist(), out.lengths.tolist()
-                for r, tokens, logprobs, length in zip(wave, *columns, strict=True):
-                    stopped = tokens[length - 1] in params.stop_token_ids
-                    samples[r] = Sample(
-                        tuple(tokens[:length]), tuple(logprobs[:length]), "stop" if stopped else "length", version
-                    )
-                prompt_tokens = sum(len(rows[r].prompt) for r in wave)
-                self._count(
-                    prompt_tokens=prompt_tokens,
-                    cached_tokens=prompt_tokens - out.computed,
-                    generated_tokens=sum(columns[2]),
-                    steps=out.steps,
-                    prefill_seconds=out.prefill_seconds,
-                    decode_seconds=out.decode_seconds,
-                )
-        return [samples[r] for r in range(len(rows))]
+        Args: progress: told how many requests have ended, and of how many, whenever some have.
 
-    def _prefix(self, policy: str, version: int, model: Any, prompts: list[tuple[int, ...]]) -> tuple[Prefix | None, int]:
-        """What all prompts begin with, all but the last token of the shortest at most: a prefix that does, and how far."""
-        low, high = min(prompts), max(prompts)  # whatever these two begin with, those between them do
-        shared = min(common_length(low, high), min(map(len, prompts)) - 1)
-        for other in [key for key in self._prefixes if key[0] == policy and key[1] != version]:
-            del self._prefixes[other]
-        if not shared:
-            return None, 0
-        begin = time.perf_counter()
-        known = self._prefixes.get((policy, version))
-        common = common_length(known.token_ids, low[:shared]) if known else 0
-        if known is None or common < shared:
-            known = self._prefixes[policy, version] = extend(model, known, low[:shared], self.prefill_tokens)
-            self._count(cached_tokens=common - shared)
-        self._count(prefill_seconds=time.perf_counter() - begin)
-        return known, shared
+        Requests of `submit` must have ended: nobody would be told.
+        """
+        if self._open:
+            raise ValueError(f"generate: expected no requests that were submitted before, got {len(self._open)}")
+        asked = [
+            self._request(f"prompts[{i}]", f"n[{i}]", f"policy[{i}]", one)
+            for i, one in enumerate(per_prompt(prompts, n, params, policy, seeds))
+        ]
+        count = len(asked)
+        numbers = {self._submit(request): i for i, request in enumerate(asked)}
+        found: list[list[Sample]] = [[] for _ in asked]
+        try:
+            while self._open:
+                for number, samples, error in self.step():
+                    if error is not None:
+                        raise error
+                    found[numbers[number]] = samples
+                if progress is not None:
+                    progress(count - len(self._open), count)
+        finally:
+            for number in numbers:
+                self.cancel(number)
+        return found
 
-    def _waves(self, rows: list[Row]) -> Iterator[list[int]]:
-        """The numbers of all rows by length of prompt, equal prompts side by side, cut to what fits the budget."""
-        wave: list[int] = []
-        longest = 0
-        for r in sorted(range(len(rows)), key=lambda r: (len(rows[r].prompt), rows[r].prompt)):
-            longest = max(longest, rows[r].limit)
-            if wave and (len(wave) + 1) * (len(rows[r].prompt) + longest) > self.token_budget:
-                yield wave
-                wave, longest = [], rows[r].limit
-            wave.append(r)
-        yield wave
+    def _request(self, where: str, of_n: str, of_policy: str, one: Asked) -> Request:
+        """Checked, with a number of its own."""
+        self._check_policy(of_policy, one.policy)
+        if one.n < 1:
+            raise ValueError(f"{of_n}: expected at least 1, got {one.n}")
+        tokenizer = getattr(self.policies, "tokenizer", None)
+        lane = self._lane(one.policy)
+        ids, limit = check_request(where, one.prompt, one.params, lane.limits(one.policy), tokenizer)
+        return Request(0, ids, one.n, one.params, one.policy, one.seed, limit, self._styles.number(one.params))
 
-    def _limits(self, policy: str, prompts: Mapping[int, tuple[int, ...]], params: SamplingParams) -> dict[int, int]:
-        """How many tokens each prompt may be given, by its number."""
-        model = base_of(self.policies.base_of(policy).model)
-        config = model.config.get_text_config(decoder=True)
-        positions: int | None = getattr(config, "max_position_embeddings", None)
-        limits = {}
-        for i, prompt in prompts.items():
-            low, high = min(prompt), max(prompt)
-            if low < 0 or high >= config.vocab_size:
-                got = low if low < 0 else high
-                raise ValueError(f"prompts[{i}]: expected token ids from 0 to {config.vocab_size - 1}, got {got}")
-            limits[i] = params.max_new_tokens if positions is None else min(params.max_new_tokens, positions - len(prompt))
-            if limits[i] < 1:
-                raise ValueError(
-                    f"prompts[{i}]: expected fewer tokens than the {positions} positions of policy {policy!r}, so that one is "
-                    f"left for a new token, got {len(prompt)}"
-                )
-        return limits
+    def _submit(self, request: Request) -> int:
+        request.number = self._number
+        self._number += 1
+        lane = self._lane(request.policy)
+        self._open[request.number] = request, lane
+        lane.scheduler.submit(request)
+        return request.number
+
+    def _lane(self, policy: str) -> Lane:
+        """Of the policy's network; made at its first use."""
+        if policy not in self._lane_of:
+            network = self.policies.base_of(policy)
+            names = tuple(name for name in self.policies.names if self.policies.base_of(name) is network)
+            tokenizer = getattr(self.policies, "tokenizer", None)
+            lane = Lane(network, names, self.policies.versions, self._styles, tokenizer, **self._options)
+            self._lanes[id(network)] = lane
+            self._lane_of |= dict.fromkeys(names, lane)
+        return self._lane_of[policy]
 
     def _check_policy(self, name: str, policy: str) -> None:
         if policy not in self.policies.names:
             raise ValueError(f"{name}: expected one of {', '.join(self.policies.names)}, got {policy!r}")
-
-    def _count(self, **more: float) -> None:
-        self._stats = replace(self._stats, **{name: getattr(self._stats, name) + value for name, value in more.items()})
-
-
-def _check_model(model: PreTrainedModel) -> None:
-    """NotImplementedError for a decoder whose keys and values can't be kept row by row, slot by slot."""
-    config = check_decoder(model, model.config._attn_implementation).config
-    got = f"got model_type {config.model_type!r}"
-    if getattr(config, "num_kv_shared_layers", 0):
-        raise NotImplementedError(f"model: expected layers with keys and values of their own, {got}")
-    ropes = getattr(config, "rope_parameters", None) or {}
-    for rope in [ropes, *(value for value in ropes.values() if isinstance(value, dict))]:
-        if rope.get("rope_type") in ("dynamic", "longrope"):
-            raise NotImplementedError(
-                f"model: expected rotary frequencies that don't depend on the longest sequence of a batch, {got} with "
-                f"rope_type {rope['rope_type']!r}"
-            )

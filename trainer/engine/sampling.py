@@ -1,6 +1,10 @@
 """From a row of logits and a uniform number to a token: pure functions on [B, V]."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainer.engine.base import SamplingParams
 
@@ -33,13 +37,20 @@ def support(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     return scores
 
 
-def next_tokens(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+class Drawn(NamedTuple):
+    """A token a row, and its log-probabilities: before any filter, and among what the filters left."""
+
+    tokens: torch.Tensor  # [B] int64
+    logprobs: torch.Tensor  # [B] fp32; at temperature 0 those of temperature 1
+    sampling_logprobs: torch.Tensor  # [B] fp32; at temperature 0 zeros
+
+
+def next_tokens(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -> Drawn:
     """One token a row, by inversion: the first whose cumulative probability exceeds u.
 
     A row's token depends on its logits and its u alone.
 
     Args: logits [B, V] of any floating dtype; u [B] fp64 in [0, 1), not read at temperature 0.
-    Returns: tokens [B] int64; logprobs [B] fp32 of them, before any filter (at temperature 0: of temperature 1).
     """
     scores = logits.float()
     if params.temperature not in (0, 1):
@@ -49,10 +60,56 @@ def next_tokens(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -
     if params.temperature == 0:
         tokens = scores.argmax(-1, keepdim=True)
         total = scores.exp().sum(-1, keepdim=True, dtype=torch.float64)
-    else:
-        kept = support(scores, params)
-        cumulative = kept.exp().cumsum(-1, dtype=torch.float64)
-        tokens = torch.searchsorted(cumulative, cumulative[:, -1:] * u[:, None], right=True)
-        tokens.clamp_(max=scores.shape[-1] - 1)  # NaN has no place in the order; its log-probability tells
-        total = cumulative[:, -1:] if kept is scores else scores.exp().sum(-1, keepdim=True, dtype=torch.float64)
-    return tokens[:, 0], (scores.gather(-1, tokens) - total.log()).float()[:, 0]
+        logprobs = (scores.gather(-1, tokens) - total.log()).float()[:, 0]
+        return Drawn(tokens[:, 0], logprobs, torch.zeros_like(logprobs))
+    kept = support(scores, params)
+    cumulative = kept.exp().cumsum(-1, dtype=torch.float64)
+    among = cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, among * u[:, None], right=True)
+    tokens.clamp_(max=scores.shape[-1] - 1)  # NaN has no place in the order; its log-probability tells
+    score = scores.gather(-1, tokens)
+    sampling = (score - among.log()).float()[:, 0]
+    if kept is scores:
+        return Drawn(tokens[:, 0], sampling, sampling)
+    total = scores.exp().sum(-1, keepdim=True, dtype=torch.float64)
+    return Drawn(tokens[:, 0], (score - total.log()).float()[:, 0], sampling)
+
+
+class Styles:
+    """The params that requests have asked for, by number, and where each stops."""
+
+    def __init__(self) -> None:
+        self.params: list[SamplingParams] = []
+        self._numbers: dict[SamplingParams, int] = {}
+        self._stops = np.full((0, 1), -1, np.int64)
+
+    def number(self, params: SamplingParams) -> int:
+        """Equal params have one number."""
+        if params not in self._numbers:
+            self._numbers[params] = len(self.params)
+            self.params.append(params)
+            width = max(1, max(len(p.stop_token_ids) for p in self.params))
+            self._stops = np.full((len(self.params), width), -1, np.int64)
+            for row, known in zip(self._stops, self.params, strict=True):
+                row[: len(known.stop_token_ids)] = known.stop_token_ids
+        return self._numbers[params]
+
+    def draw(self, logits: torch.Tensor, numbers: NDArray[np.int64], u: NDArray[np.float64]) -> Drawn:
+        """`next_tokens`, each row with its own params; on the CPU."""
+        first = int(numbers[0])
+        if len(self.params) == 1 or (numbers == first).all():
+            found = next_tokens(logits, self.params[first], torch.from_numpy(u).to(logits.device))
+            return Drawn(*(t.cpu() for t in found))
+        size = len(numbers)
+        out = Drawn(torch.empty(size, dtype=torch.int64), torch.empty(size), torch.empty(size))
+        for number in np.unique(numbers).tolist():
+            at = torch.from_numpy((numbers == number).nonzero()[0])
+            part = next_tokens(logits[at.to(logits.device)], self.params[number], torch.from_numpy(u)[at].to(logits.device))
+            for column, values in zip(out, part, strict=True):
+                column[at] = values.cpu()
+        return out
+
+    def stops(self, tokens: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each token ends its sample."""
+        ended: NDArray[np.bool_] = (tokens[:, None] == self._stops[numbers]).any(1)
+        return ended

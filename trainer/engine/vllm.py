@@ -12,16 +12,29 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from trainer.engine.base import EngineStats, SamplingParams
-from trainer.engine.requests import Request, Room, checked, room_of
-from trainer.engine.vllm_network import Asked, VLLMConfig, VLLMNetwork, check_vllm
+from trainer.engine.requests import Asked, Limits, check_request, limits_of, per_prompt
+from trainer.engine.vllm_network import VLLMConfig, VLLMNetwork, Wanted, check_vllm
 from trainer.engine.vllm_probe import TOLERANCE, Probe
 from trainer.models import Policies
 from trainer.network import Base
 from trainer.types import Sample
+
+
+class _Checked(NamedTuple):
+    """n samples of up to `limit` tokens after a prompt."""
+
+    prompt: tuple[int, ...]
+    n: int
+    params: SamplingParams
+    policy: str
+    seed: int
+    limit: int
 
 
 class VLLMEngine:
@@ -47,7 +60,7 @@ class VLLMEngine:
         self._probes: dict[Base, Probe] = {}
         self._published: dict[str, int] = {}  # the version that vLLM has of a policy
         self._stats = EngineStats()
-        self._rooms = {name: self._room(name) for name in policies.names}
+        self._limits = {name: self._limits_of(name) for name in policies.names}
 
     @property
     def stats(self) -> EngineStats:
@@ -59,8 +72,8 @@ class VLLMEngine:
 
         Raises: ValueError for an unknown policy; ProbeError where vLLM does not follow.
         """
-        if policy not in self._rooms:
-            raise ValueError(f"policy: expected one of {', '.join(self._rooms)}, got {policy!r}")
+        if policy not in self._limits:
+            raise ValueError(f"policy: expected one of {', '.join(self._limits)}, got {policy!r}")
         versions = self.policies.versions
         if versions[policy] == self._published.get(policy, 0):
             versions[policy] += 1
@@ -76,39 +89,35 @@ class VLLMEngine:
         self,
         prompts: Sequence[Sequence[int]],
         n: int | Sequence[int],
-        params: SamplingParams,
+        params: SamplingParams | Sequence[SamplingParams],
         policy: str | Sequence[str],
         seeds: Sequence[int] | None = None,
     ) -> list[list[Sample]]:
         """See `Engine.generate`. Also ValueError where the logits of a policy are NaN or infinite.
 
-        Raises: NotImplementedError for min_p beside top_p, which vLLM applies in another order.
+        Raises: NotImplementedError for min_p beside top_p, which vLLM applies in another order, and for stop strings.
         """
         begin = time.perf_counter()
-        requests = checked(self._rooms, prompts, n, params, policy, seeds)
-        if params.min_p > 0 and params.top_p < 1:
-            raise NotImplementedError(
-                f"min_p: expected 0 beside top_p = {params.top_p} with vLLM, which applies min_p first, got {params.min_p}"
-            )
+        requests = [self._check(i, one) for i, one in enumerate(per_prompt(prompts, n, params, policy, seeds))]
         for name in dict.fromkeys(request.policy for request in requests):
             if self._published.get(name) != self.policies.versions[name]:
                 self._publish(name)
         results: list[list[Sample]] = [[] for _ in requests]
-        for base, network in self._networks.items():
-            mine = [i for i, request in enumerate(requests) if request.policy in base.policies]
+        for (base, network), how in product(self._networks.items(), dict.fromkeys(request.params for request in requests)):
+            mine = [i for i, one in enumerate(requests) if one.policy in base.policies and one.params == how]
             if mine:
-                found = self._generate(network, [requests[i] for i in mine], params)
+                found = self._generate(network, [requests[i] for i in mine], how)
                 for i, samples in zip(mine, found, strict=True):
                     results[i] = samples
         count = sum(request.n for request in requests)
         self._count(requests=len(requests), samples=count, seconds=time.perf_counter() - begin)
         return results
 
-    def _generate(self, network: VLLMNetwork, requests: list[Request], params: SamplingParams) -> list[list[Sample]]:
+    def _generate(self, network: VLLMNetwork, requests: list[_Checked], params: SamplingParams) -> list[list[Sample]]:
         """The samples of one network's requests."""
         # Each sample by itself: siblings share their prompt's blocks as all requests do, and have seeds of their own.
         asked = [
-            Asked(request.prompt, request.limit, request.policy, _seed(request.seed, sibling))
+            Wanted(request.prompt, request.limit, request.policy, _seed(request.seed, sibling))
             for request in requests
             for sibling in range(request.n)
         ]
@@ -147,15 +156,31 @@ class VLLMEngine:
         self._published[policy] = version
 
     def _probe(self, policy: str, base: Base) -> Probe:
-        room, tolerance = self._rooms[policy], self.config.probe_tolerance or TOLERANCE[base.dtype]
+        limits, tolerance = self._limits[policy], self.config.probe_tolerance or TOLERANCE[base.dtype]
         length = self.config.block_size * 2 + 8
-        return Probe(room.vocab_size, length if room.positions is None else min(length, room.positions - 1), tolerance)
+        return Probe(limits.vocabulary, length if limits.positions is None else min(length, limits.positions - 1), tolerance)
 
-    def _room(self, policy: str) -> Room:
-        room, most = room_of(self.policies.base_of(policy).network.config), self.config.max_model_len
+    def _check(self, i: int, one: Asked) -> "_Checked":
+        """Request number i."""
+        params = one.params
+        if one.policy not in self._limits:
+            raise ValueError(f"policy[{i}]: expected one of {', '.join(self._limits)}, got {one.policy!r}")
+        if one.n < 1:
+            raise ValueError(f"n[{i}]: expected at least 1, got {one.n}")
+        ids, limit = check_request(f"prompts[{i}]", one.prompt, replace(params, stop=()), self._limits[one.policy])
+        if params.stop:
+            raise NotImplementedError(f"stop: expected no texts with vLLM, which is given token ids only, got {params.stop!r}")
+        if params.min_p > 0 and params.top_p < 1:
+            raise NotImplementedError(
+                f"min_p: expected 0 beside top_p = {params.top_p} with vLLM, which applies min_p first, got {params.min_p}"
+            )
+        return _Checked(tuple(ids.tolist()), one.n, params, one.policy, one.seed, limit)
+
+    def _limits_of(self, policy: str) -> Limits:
+        limits, most = limits_of(policy, self.policies.base_of(policy).network.config), self.config.max_model_len
         if most is None:
-            return room
-        return room._replace(positions=most if room.positions is None else min(most, room.positions))
+            return limits
+        return limits._replace(positions=most if limits.positions is None else min(most, limits.positions))
 
     def _count(self, **more: float) -> None:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + value for name, value in more.items()})

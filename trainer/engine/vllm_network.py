@@ -20,7 +20,7 @@ import torch
 
 from himakernels.checks import check_positive
 from trainer.engine.base import SamplingParams
-from trainer.engine.requests import room_of
+from trainer.engine.requests import limits_of
 from trainer.network import Base
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -54,7 +54,7 @@ class VLLMConfig:
                 check_positive(name, getattr(self, name))
 
 
-class Asked(NamedTuple):
+class Wanted(NamedTuple):
     """One sample that is wanted of a policy."""
 
     prompt: tuple[int, ...]
@@ -137,7 +137,7 @@ class VLLMNetwork:
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM: expected an empty prefix cache after reset_prefix_cache(), got one with blocks in use")
 
-    def generate(self, asked: Sequence[Asked], params: SamplingParams) -> list[Answer]:
+    def generate(self, asked: Sequence[Wanted], params: SamplingParams) -> list[Answer]:
         """A sample for each, with log softmax(logits / temperature) of its tokens (at temperature 0: of temperature 1)."""
         greedy = params.temperature == 0
         how = [
@@ -172,11 +172,11 @@ class VLLMNetwork:
         how = self._vllm.SamplingParams(
             max_tokens=1, temperature=0.0, logprob_token_ids=list(token_ids), ignore_eos=True, detokenize=False
         )
-        (output,) = self._run([Asked(prompt, 1, policy, 0)], [how], 1.0)
+        (output,) = self._run([Wanted(prompt, 1, policy, 0)], [how], 1.0)
         of = {token: scored.logprob for token, scored in output.outputs[0].logprobs[0].items()}
         return [of[token] for token in token_ids]
 
-    def _run(self, asked: Sequence[Asked], how: list[Any], temperature: float) -> list[Any]:
+    def _run(self, asked: Sequence[Wanted], how: list[Any], temperature: float) -> list[Any]:
         self._temperature = temperature
         loras = [self._loras[one.policy] for one in asked] if self.base.adapters else None
         prompts = [{"prompt_token_ids": list(one.prompt)} for one in asked]
@@ -203,7 +203,7 @@ class VLLMNetwork:
         cpu = self._vllm.platforms.current_platform.is_cpu()
         if cpu:
             # A prompt that is cut between two forwards takes back what its generator drew, which generators on a CPU can't.
-            whole = config.max_model_len or room_of(base.network.config).positions or _FORWARD
+            whole = config.max_model_len or limits_of("", base.network.config).positions or _FORWARD
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(whole, _FORWARD)}
         try:
             return self._vllm.LLM(

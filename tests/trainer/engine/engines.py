@@ -17,6 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
+import himakernels.integrations.transformers as hf
 from trainer.engine.local import LocalEngine
 
 V, POSITIONS, WINDOW = 97, 96, 5
@@ -58,20 +59,20 @@ def tiny(family: str = "qwen3", seed: int = 0) -> PreTrainedModel:
 
 
 class Base:
-    """One network for one policy, which counts how often it is entered and what goes through it."""
+    """One network for one policy, which is a plain model outside of steps."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.forwards: list[tuple[int, int]] = []  # shapes of input_ids
-        model.register_forward_pre_hook(self._count, with_kwargs=True)
-
-    def _count(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        rows, tokens = kwargs["input_ids"].shape
-        self.forwards.append((rows, tokens))
 
     @contextmanager
-    def generating(self, policy: str) -> Iterator[PreTrainedModel]:
-        yield self.model
+    def decoding(self) -> Iterator[PreTrainedModel]:
+        plain = self.model.config._attn_implementation
+        self.model.set_attn_implementation(hf.ATTENTION)
+        try:
+            with torch.no_grad():
+                yield self.model
+        finally:
+            self.model.set_attn_implementation(plain)
 
 
 class Policies:

@@ -30,10 +30,10 @@ P = SamplingParams(max_new_tokens=2)
     ],
 )
 def test_bad_requests(arguments, message):
-    engine, base = one()
+    engine, _ = one()
     with pytest.raises(ValueError, match=message):
         engine.generate(*arguments)
-    assert base.forwards == []
+    assert engine.stats.steps == engine.unfinished == 0
     assert engine.stats.requests == 0
 
 
@@ -56,7 +56,7 @@ def test_bad_params(fields, error, message):
         SamplingParams(**fields)
 
 
-@pytest.mark.parametrize("name", ["token_budget", "prefill_tokens"])
+@pytest.mark.parametrize("name", ["token_budget", "prefill_tokens", "block_size", "max_rows"])
 def test_bad_budgets(name):
     with pytest.raises(ValueError, match=f"{name}: expected .*, got 0"):
         one(**{name: 0})

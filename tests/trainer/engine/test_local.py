@@ -26,7 +26,7 @@ def judge(name, model, asked, samples, temperature):
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 @pytest.mark.parametrize("shared", [0, 11], ids=["alone", "prefix"])
-@pytest.mark.parametrize("budget", [{}, {"token_budget": 60, "prefill_tokens": 7}], ids=["", "small"])
+@pytest.mark.parametrize("budget", [{}, {"token_budget": 60, "prefill_tokens": 7, "block_size": 4}], ids=["", "small"])
 def test_greedy_is_generate(family, shared, budget):
     """Mixed lengths in one batch, with and without a common prefix, in one wave and in many with prompts in pieces."""
     model = tiny(family)
@@ -73,7 +73,7 @@ def test_a_request_does_not_depend_on_its_neighbours():
     params = SamplingParams(max_new_tokens=20, stop_token_ids=stops, temperature=1.3)
     asked, seeds = prompts(*MIXED), [100 + i for i in range(len(MIXED))]
     together = one()[0].generate(asked, 4, params, "qa", seeds)
-    small = one(token_budget=80, prefill_tokens=5)[0].generate(asked, 4, params, "qa", seeds)
+    small = one(token_budget=80, prefill_tokens=5, block_size=4)[0].generate(asked, 4, params, "qa", seeds)
     turned = one()[0].generate(asked[::-1], 4, params, "qa", seeds[::-1])[::-1]
     for i, prompt in enumerate(asked):
         (alone,) = one()[0].generate([prompt], 4, params, "qa", [seeds[i]])
@@ -94,50 +94,36 @@ def test_seeds_come_from_torch_where_none_are_given():
 
 
 def test_siblings_and_equal_prompts_are_prefilled_once():
-    engine, base = one()
-    system, first, second = prompts(10, 6, 4)
+    engine, _ = one()
+    system, first, second = prompts(16, 6, 4)
     asked = [system + first, system + second, system + first]
     engine.generate(asked, [8, 3, 5], GREEDY, "qa")
-    assert base.forwards[:2] == [(1, 10), (2, 6)]  # the common prefix; two distinct prompts, padded
-    assert base.forwards[2:] == [(16, 1)] * 11  # the last token is not fed
     stats = engine.stats
-    assert (stats.requests, stats.samples, stats.generated_tokens, stats.steps) == (3, 16, 16 * 12, 11)
-    assert stats.prompt_tokens == 13 * 16 + 3 * 14
-    assert stats.prompt_tokens - stats.cached_tokens == 10 + 6 + 4
+    assert (stats.requests, stats.samples, stats.generated_tokens, stats.steps) == (3, 16, 16 * 12, 12)
+    assert stats.prompt_tokens == 13 * 22 + 3 * 20
+    assert stats.prompt_tokens - stats.cached_tokens == 16 + 6 + 4  # a whole block of one step is shared in it
     assert stats.hit_rate == stats.cached_tokens / stats.prompt_tokens
-    assert stats.seconds >= stats.prefill_seconds + stats.decode_seconds > 0
+    assert stats.seconds >= stats.prefill_seconds + stats.decode_seconds > stats.model_seconds > 0
 
 
-def test_rows_that_end_leave_the_batch():
-    engine, base = one()
-    params = SamplingParams(max_new_tokens=30, stop_token_ids=tuple(range(0, V, 4)))
-    samples = engine.generate(prompts(5, 8), 8, params, "qa", [1, 2])
-    lengths = [len(s.token_ids) for group in samples for s in group]
-    steps = base.forwards[-engine.stats.steps :]
-    assert steps == [(sum(length > t for length in lengths), 1) for t in range(1, max(lengths))]
-
-
-def test_the_prefix_is_kept_for_the_next_call_and_grows():
-    engine, base = one()
-    system, more, *rest = prompts(10, 5, 3, 4, 2, 6)
-    engine.generate([system + rest[0], system + rest[1]], 1, GREEDY, "qa")
-    base.forwards.clear()
-    engine.generate([system + rest[2], system + rest[3]], 1, GREEDY, "qa")
-    assert base.forwards[0] == (2, 6)  # nothing of the system prompt
-    base.forwards.clear()
-    asked = [system + more + rest[0], system + more + rest[1]]
-    grown = engine.generate(asked, 1, GREEDY, "qa")
-    assert base.forwards[:2] == [(1, 5), (2, 4)]  # only what is new of it
-    assert [[s.token_ids for s in g] for g in grown] == [
-        [s.token_ids for s in g] for g in one()[0].generate(asked, 1, GREEDY, "qa")
-    ]
-    base.forwards.clear()
-    engine.generate([system + rest[2], system + rest[3]], 1, GREEDY, "qa")
-    assert base.forwards[0] == (2, 6)  # a shorter one is part of it
-    base.forwards.clear()
-    other = prompts(12, 12, seed=9)
-    engine.generate(other, 1, GREEDY, "qa")
-    assert base.forwards[0] == (2, 12)  # nothing in common
+def test_a_turn_computes_what_is_new():
+    """A prompt, its sample, an observation: of the next prompt only the last token of the sample and the observation."""
+    engine, _ = one()
+    first, observation, other = prompts(21, 5, 7)
+    ((sample,),) = engine.generate([first], 1, GREEDY, "qa")
+    before = engine.stats
+    grown = [*first, *sample.token_ids, *observation]
+    ((again,),) = engine.generate([grown], 1, GREEDY, "qa")
+    stats = engine.stats
+    assert stats.prompt_tokens - stats.cached_tokens - (before.prompt_tokens - before.cached_tokens) == 1 + 5
+    ((fresh,),) = one()[0].generate([grown], 1, GREEDY, "qa")
+    assert again.token_ids == fresh.token_ids
+    engine.generate([first[:10] + other], 1, GREEDY, "qa")
+    after = engine.stats
+    assert after.cached_tokens - stats.cached_tokens == 10  # to the token, not to the block
+    engine.reset()
+    engine.generate([first], 1, GREEDY, "qa")
+    assert engine.stats.cached_tokens == after.cached_tokens
 
 
 @pytest.mark.parametrize("counted", [False, True], ids=["update_policy", "learner"])
@@ -158,7 +144,6 @@ def test_new_weights_get_new_keys(counted):
         engine.update_policy("qa")
     after = engine.generate(asked, 1, GREEDY, "qa")
     assert policies.versions == {"qa": 1}
-    assert list(engine._prefixes) == [("qa", 1)]  # old keys are let go
     if counted:
         policies.versions["qa"] += 1
         engine.update_policy("qa")
@@ -192,13 +177,13 @@ def test_the_last_position_ends_a_sample():
 
 
 def test_one_token_and_nothing():
-    engine, base = one()
+    engine, _ = one()
     assert engine.generate([], 3, GREEDY, "qa") == []
-    assert base.forwards == []
+    assert engine.stats.steps == 0
     ((sample,),) = engine.generate([[4]], 1, SamplingParams(max_new_tokens=1), "qa", [0])
     assert isinstance(sample, Sample)
     assert len(sample.token_ids) == len(sample.rollout_logprobs) == 1
-    assert base.forwards == [(1, 1)]
+    assert engine.stats.steps == 1
 
 
 def test_narrow_weights():

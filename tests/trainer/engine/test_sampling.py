@@ -13,7 +13,7 @@ LOGITS = torch.tensor([PROBABILITIES]).log() + 3.0
 
 def drawn(params, count=20000):
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count  # every part of [0, 1) alike
-    tokens, logprobs = next_tokens(LOGITS.expand(count, -1), params, u)
+    tokens, logprobs, _ = next_tokens(LOGITS.expand(count, -1), params, u)
     return torch.bincount(tokens, minlength=8) / count, tokens, logprobs
 
 
@@ -48,7 +48,7 @@ def test_shares(fields, expected):
 
 def test_greedy():
     logits = torch.tensor([[0.0, 2.0, 2.0, -torch.inf], [5.0, 1.0, 1.0, 1.0]])
-    tokens, logprobs = next_tokens(logits, SamplingParams(temperature=0.0, top_k=1), torch.zeros(2, dtype=torch.float64))
+    tokens, logprobs, _ = next_tokens(logits, SamplingParams(temperature=0.0, top_k=1), torch.zeros(2, dtype=torch.float64))
     assert tokens.tolist() == [1, 0]  # the first of equals, as in transformers
     torch.testing.assert_close(logprobs, logits.log_softmax(-1)[[0, 1], [1, 0]])
 
@@ -56,7 +56,7 @@ def test_greedy():
 def test_the_ends_of_the_unit_interval_are_possible_tokens():
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).expand(2, -1)
     largest = 1 - 2**-50 - 2**-53
-    tokens, _ = next_tokens(logits, SamplingParams(), torch.tensor([0.0, largest], dtype=torch.float64))
+    tokens, _, _ = next_tokens(logits, SamplingParams(), torch.tensor([0.0, largest], dtype=torch.float64))
     assert tokens.tolist() == [1, 2]
     u = uniforms(1000, SamplingParams(max_new_tokens=50), 3)
     assert u.shape == (1000, 50)
@@ -70,7 +70,7 @@ def test_rare_tokens_of_a_large_vocabulary():
     logits = torch.cat([torch.tensor([0.0]), torch.full((V,), -torch.tensor(float(V)).log().item())])[None]
     count = 4096
     u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    tokens, _ = next_tokens(logits.expand(count, -1), SamplingParams(), u)
+    tokens, _, _ = next_tokens(logits.expand(count, -1), SamplingParams(), u)
     exact = ((u - 0.5) * 2 * V).floor().long() + 1
     assert ((tokens - exact.clamp(min=0))[u >= 0.5].abs() <= 1).all()
     assert (tokens[u < 0.5] == 0).all()

@@ -1,0 +1,166 @@
+"""Requests that come and go while others run: tokens of a plain run, whatever is evicted, preempted, updated, cancelled."""
+
+import pytest
+import torch
+from engines import FAMILIES, POSITIONS, Policies, V, one, prompts, tiny
+from test_local import judge
+
+from trainer.engine import SamplingParams
+from trainer.engine.local import LocalEngine
+from trainer.engine.scheduler import Scheduler
+
+GREEDY = SamplingParams(max_new_tokens=9, temperature=0.0)
+
+
+def expected(model, prompt, count):
+    whole = model.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False)
+    return tuple(whole[0, len(prompt) :].tolist())
+
+
+def run(engine, each=lambda: None):
+    """{number: samples} of all that was submitted."""
+    found = {}
+    while engine.unfinished:
+        each()
+        found |= {number: samples for number, samples, error in engine.step() if error is None}
+    return found
+
+
+def nothing_is_held(engine):
+    for lane in engine._lanes.values():
+        lane.cache.check_integrity()
+        assert lane.cache.stats.num_locks == 0
+        assert not lane.scheduler.requests
+        assert not lane.scheduler.order
+        assert not lane.scheduler._unwritten.any()
+    engine.reset()
+    for lane in engine._lanes.values():
+        assert lane.cache.stats.free_blocks == lane.cache.stats.num_blocks
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("lean", [None, False], ids=["lean", "transformers"])
+def test_requests_that_join_and_leave(family, lean):
+    """64 of mixed lengths, a few more a step, on a pool for a few of them; what nobody holds is evicted all the time."""
+    if lean is None and family.startswith("gemma"):
+        pytest.skip("runs through transformers anyway")
+    model = tiny(family)
+    engine, _ = one(model, lean=lean, token_budget=60, block_size=4, prefill_tokens=11)
+    assert (engine._lane("qa").lean is not None) == (lean is None)
+    asked = [p[: 1 + (7 * i) % 33] for i, p in enumerate(prompts(*[40] * 8) * 8)]
+    params = [SamplingParams(max_new_tokens=1 + i % 9, temperature=0.0) for i in range(64)]
+    numbers, steps = {}, 0
+
+    def each():
+        nonlocal steps
+        for i in range(3 * steps, min(3 * steps + 3, 64)):
+            numbers[engine.submit(asked[i], params=params[i], policy="qa", seed=i)] = i
+        engine._lane("qa").cache.evict(10**6)
+        steps += 1
+
+    each()
+    found = run(engine, each)
+    assert len(found) == 64
+    for number, (sample,) in found.items():
+        i = numbers[number]
+        assert sample.token_ids == expected(model, asked[i], params[i].max_new_tokens)
+    judge(family, model, [asked[numbers[n]] for n in found], list(found.values()), 1.0)
+    nothing_is_held(engine)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_update_in_the_middle(ignored, monkeypatch):
+    """No token of the old weights: samples that run begin again. With versions ignored it is seen."""
+    if ignored:
+        monkeypatch.setattr(
+            Scheduler, "check_versions", lambda self, versions: self.versions.update(dict.fromkeys(versions, 0))
+        )
+    model, other = tiny(), tiny(seed=5)
+    policies = Policies(qa=model)
+    engine = LocalEngine(policies, prefill_tokens=16)
+    asked = prompts(20, 9, 30, 3)
+    numbers = [engine.submit(p, params=GREEDY, policy="qa", seed=0) for p in asked]
+    for _ in range(5):
+        engine.step()
+    with torch.no_grad():
+        for parameter, new in zip(model.parameters(), other.parameters(), strict=True):
+            parameter.copy_(new)
+    engine.update_policy("qa")
+    found = run(engine)
+    right = [found[n][0].token_ids == expected(other, p, 9) for n, p in zip(numbers, asked, strict=True)]
+    assert all(right) != ignored
+    if not ignored:
+        assert all(sample.policy_version == 1 for (sample,) in found.values())
+        nothing_is_held(engine)
+
+
+def test_a_bad_request_is_refused_alone():
+    engine, base = one()
+    (good,) = prompts(7)
+    number = engine.submit(good, params=GREEDY, policy="qa", seed=0)
+    engine.step()
+    for prompt, policy, params, message in (
+        ([], "qa", GREEDY, "prompt: expected at least one token"),
+        ([1] * POSITIONS, "qa", GREEDY, "prompt: expected fewer tokens than the 96 positions"),
+        ([1, V], "qa", GREEDY, "prompt: expected token ids from 0 to 96"),
+        ([1], "qb", GREEDY, "policy: expected one of qa, got 'qb'"),
+        ([1], "qa", SamplingParams(stop=("x",)), "prompt: expected policies with a tokenizer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            engine.submit(prompt, params=params, policy=policy)
+        engine.step()
+    assert run(engine)[number][0].token_ids == expected(base.model, good, 9)
+    small, _ = one(token_budget=32)
+    with pytest.raises(ValueError, match="prompt: expected fewer tokens than the 16 tokens of the pool"):
+        small.submit([1] * 16, params=GREEDY, policy="qa")
+
+
+def test_cancelled_requests_leave_nothing():
+    engine, base = one(prefill_tokens=8)
+    asked = prompts(20, 20, 5)
+    numbers = [engine.submit(p, 3, params=GREEDY, policy="qa", seed=0) for p in asked]
+    engine.step()  # the first prompt is half computed
+    engine.cancel(numbers[0])
+    for _ in range(5):
+        engine.step()
+    engine.cancel(numbers[1])
+    found = run(engine)
+    assert list(found) == [numbers[2]]
+    assert found[numbers[2]][0].token_ids == expected(base.model, asked[2], 9)
+    nothing_is_held(engine)
+
+
+class Letters:
+    """A tokenizer of one letter a token."""
+
+    def encode(self, text, add_special_tokens=False):
+        return [ord(c) - 32 for c in text if 32 <= ord(c) < 32 + V]
+
+    def decode(self, ids):
+        return "".join(chr(32 + i) for i in ids)
+
+
+def test_stop_strings():
+    model = tiny()
+    policies = Policies(qa=model)
+    policies.tokenizer = Letters()
+    engine = LocalEngine(policies)
+    (prompt,) = prompts(6)
+    whole = expected(model, prompt, 9)
+    stop = Letters().decode(whole[3:5])
+    params = SamplingParams(max_new_tokens=9, temperature=0.0, stop=(stop,))
+    ((sample,),) = engine.generate([prompt], 1, params, "qa")
+    end = Letters().decode(whole).index(stop) + len(stop)
+    assert (sample.token_ids, sample.finish_reason) == (whole[:end], "stop")
+    with pytest.raises(ValueError, match=r"prompts\[0\]: expected a stop string that can be encoded, got '\\u2603'|got '☃'"):
+        engine.generate([prompt], 1, SamplingParams(stop=("☃",)), "qa")
+
+
+def test_log_probabilities_of_what_was_drawn_from():
+    engine, _ = one()
+    (prompt,) = prompts(5)
+    params = SamplingParams(max_new_tokens=6, top_k=3)
+    for sample in engine.generate([prompt], 4, params, "qa", [1])[0]:
+        assert sample.sampling_logprobs is not None
+        assert all(a >= b for a, b in zip(sample.sampling_logprobs, sample.rollout_logprobs, strict=True))
+    assert engine.generate([prompt], 1, SamplingParams(max_new_tokens=2), "qa")[0][0].sampling_logprobs is None
