@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trainer.dialogue import TokenContext
+from trainer.engine.base import ContinuousEngine
 from trainer.episode import Episode
 from trainer.types import Sample
 
@@ -70,7 +71,8 @@ class Traffic:
 
 
 class Table:
-    """Where players sit: `ask` who goes on, `sample` for all of them at once, `tell` each what it wrote.
+    """Where players sit: `ask` who goes on, `sample` for all of them at once, `tell` each what it wrote. Or, so that nobody
+    waits for the longest text of a round, `submit` each that goes on and `collect` turns as they come.
 
     Args:
         seed: with a player's key and the number of its sample it makes that sample's seed.
@@ -94,6 +96,8 @@ class Table:
         self.max_prompt_tokens, self.template_kwargs = max_prompt_tokens, template_kwargs
         self.traffic = Traffic()
         self._versions: dict[str, int] = {}
+        self._waiting: dict[int, Player] = {}  # by the engine's number of what was asked for them
+        self._held: list[Player] = []  # until `collect`, where the engine takes whole batches only
 
     def policy(self, agent: str) -> str:
         """Raises: ValueError for an agent without one."""
@@ -127,19 +131,61 @@ class Table:
         """
         prompts = [player.contexts[player.agent].token_ids for player in players]
         policies = [self.policy(player.agent) for player in players]
-        seeds = [seed_of(self.seed, *player.key, player.samples) for player in players]
         start = time.perf_counter()
-        samples = [sample for (sample,) in self.engine.generate(prompts, 1, self.params, policies, seeds)]
+        samples = self.engine.generate(prompts, 1, self.params, policies, [self._seed(player) for player in players])
         self.traffic.seconds += time.perf_counter() - start
-        for policy, sample in zip(policies, samples, strict=True):
-            if (version := self._versions.setdefault(policy, sample.policy_version)) != sample.policy_version:
-                raise RuntimeError(f"policy {policy!r}: expected weights of version {version}, got {sample.policy_version}")
-        self.traffic.samples += len(samples)
-        self.traffic.prompt_tokens += sum(map(len, prompts))
-        self.traffic.sampled_tokens += sum(len(sample.token_ids) for sample in samples)
-        self.traffic.truncated += sum(sample.finish_reason == "length" for sample in samples)
-        decode = self.policies.tokenizer.decode
-        return [Turn(sample, decode(list(sample.token_ids), skip_special_tokens=True)) for sample in samples]
+        return [self._turn(player, sample) for player, (sample,) in zip(players, samples, strict=True)]
+
+    def submit(self, player: Player) -> None:
+        """Asks for the next turn of a player that goes on; `collect` will bring it."""
+        if not isinstance(self.engine, ContinuousEngine):
+            self._held.append(player)
+            return
+        prompt, policy = player.contexts[player.agent].token_ids, self.policy(player.agent)
+        start = time.perf_counter()
+        number = self.engine.submit(prompt, params=self.params, policy=policy, seed=self._seed(player))
+        self.traffic.seconds += time.perf_counter() - start
+        self._waiting[number] = player
+
+    def collect(self) -> list[tuple[Player, Turn]]:
+        """The turns that have come first, at least one; none if nobody waits. Raises: as `sample`; what a request failed by."""
+        if self._held:
+            held, self._held = self._held, []
+            return list(zip(held, self.sample(held), strict=True))
+        found: list[tuple[Player, Turn]] = []
+        while self._waiting and not found:
+            assert isinstance(self.engine, ContinuousEngine)
+            start = time.perf_counter()
+            finished = self.engine.step()
+            self.traffic.seconds += time.perf_counter() - start
+            for number, samples, error in finished:
+                if error is not None:
+                    raise error
+                player = self._waiting.pop(number)
+                found.append((player, self._turn(player, samples[0])))
+        return found
+
+    def cancel(self) -> None:
+        """Gives up whatever was submitted and has not come."""
+        for number in self._waiting:
+            assert isinstance(self.engine, ContinuousEngine)
+            self.engine.cancel(number)
+        self._waiting.clear()
+        self._held.clear()
+
+    def _seed(self, player: Player) -> int:
+        return seed_of(self.seed, *player.key, player.samples)
+
+    def _turn(self, player: Player, sample: Sample) -> Turn:
+        """Counted, and checked to be of the same weights as all others of its policy."""
+        policy = self.policy(player.agent)
+        if (version := self._versions.setdefault(policy, sample.policy_version)) != sample.policy_version:
+            raise RuntimeError(f"policy {policy!r}: expected weights of version {version}, got {sample.policy_version}")
+        self.traffic.samples += 1
+        self.traffic.prompt_tokens += len(player.contexts[player.agent].token_ids)
+        self.traffic.sampled_tokens += len(sample.token_ids)
+        self.traffic.truncated += sample.finish_reason == "length"
+        return Turn(sample, self.policies.tokenizer.decode(list(sample.token_ids), skip_special_tokens=True))
 
     def tell(self, player: Player, turn: Turn) -> None:
         """Plays a turn. What the environment raises ends this player's episode, and no other's."""

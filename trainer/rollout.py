@@ -3,9 +3,10 @@
     groups, stats = sample_groups(engine, policies, lambda: HimaEcomEnv(world), hima_ecom_agents(), tasks, config, seed=7,
                                   params=SamplingParams(stop_token_ids=(2,)))
 
-The initial trajectories of all queries are played first, in lockstep. Then all nodes' other G - 1 siblings start together from
-the states that were kept, and each goes on to the end of its episode under the same policies: 1 + T (G - 1) trajectories a
-query of T nodes. Memory is retrieved at an agent's first task and kept in the state, so that siblings read the same prompt.
+One initial trajectory a query is played. When it has acted at a node, the node's other G - 1 siblings start from the state that
+was kept, and each goes on to the end of its episode under the same policies: 1 + T (G - 1) trajectories a query of T nodes. All
+of a batch are in flight together; with an engine that takes whole batches only, in lockstep. Memory is retrieved at an agent's
+first task and kept in the state, so that siblings read the same prompt.
 """
 
 import math
@@ -132,7 +133,10 @@ def sample_groups(
         )  # fmt: skip
 
     sampler = Sampler(table, recall, tasks, config, episode)
-    (sampler.trees if config.sampling == "tree" else sampler.trajectories)()
+    try:
+        (sampler.trees if config.sampling == "tree" else sampler.trajectories)()
+    finally:
+        table.cancel()
     judged = _judge(sampler.walkers, tasks, _one_by_one(score) if judge is None else judge)
     ends: list[Leaf] = []
     for i, walker in enumerate(sampler.walkers):

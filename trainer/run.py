@@ -33,7 +33,7 @@ from trainer.metrics import EPISODES, LINES, Metrics
 from trainer.models import Policies
 from trainer.rollout import task_id
 from trainer.setting import Queries, Setting
-from trainer.stopping import Stop, StoppableEngine
+from trainer.stopping import Stop, stoppable
 
 CONFIG = "config.yaml"
 MEMORY = ("memory.sqlite", "memory.sqlite-wal", "memory.sqlite-shm")
@@ -153,7 +153,7 @@ class Run:
         if self._last is not None:
             policies.load(self._last.path / "policies")
         self.policies, self.learner = policies, Learner(policies, config.learner, failures=self.folder / "failures")
-        self.engine = StoppableEngine(engine_of(config, policies) if engine is None else engine, self.stop)
+        self.engine = stoppable(engine_of(config, policies) if engine is None else engine, self.stop)
         ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs)
         self.params = replace(config.sampling, stop_token_ids=ends)
         self.max_prompt_tokens = prompt_limit(config, policies)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from trainer.engine.base import Engine, EngineStats, SamplingParams
+from trainer.engine.base import ContinuousEngine, Engine, EngineStats, Finished, SamplingParams
 from trainer.types import Sample
 
 
@@ -53,8 +53,13 @@ class Stop:
         self.signal = signal.Signals(number)
 
 
+def stoppable(engine: Engine, stop: Stop) -> "StoppableEngine":
+    """The engine, which generates nothing more once it was asked to stop: sampling then ends between, not after a batch."""
+    return StoppableContinuousEngine(engine, stop) if isinstance(engine, ContinuousEngine) else StoppableEngine(engine, stop)
+
+
 class StoppableEngine:
-    """An engine that generates nothing more once it was asked to stop: sampling then ends after a round, not after a batch."""
+    """See `stoppable`."""
 
     def __init__(self, engine: Engine, stop: Stop) -> None:
         self.engine, self.stop = engine, stop
@@ -83,3 +88,22 @@ class StoppableEngine:
     def stats(self) -> EngineStats:
         """See `Engine.stats`."""
         return self.engine.stats
+
+
+class StoppableContinuousEngine(StoppableEngine):
+    """See `stoppable`."""
+
+    engine: ContinuousEngine
+
+    def submit(self, prompt: Sequence[int], n: int = 1, *, params: SamplingParams, policy: str, seed: int | None = None) -> int:
+        """See `ContinuousEngine.submit`."""
+        return self.engine.submit(prompt, n, params=params, policy=policy, seed=seed)
+
+    def step(self) -> list[Finished]:
+        """See `ContinuousEngine.step`. Also raises: Stopped."""
+        self.stop.check()
+        return self.engine.step()
+
+    def cancel(self, request: int) -> None:
+        """See `ContinuousEngine.cancel`."""
+        self.engine.cancel(request)

@@ -1,6 +1,6 @@
 """The order of sampling: who starts where, which states are kept, and which actions an episode's end is the end of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class Draft:
 
     sample: Sample
     text: str
+    sibling: int = 0  # its place among the node's actions
     leaves: list[Leaf] = field(default_factory=list)
 
 
@@ -48,9 +49,9 @@ class Node:
     queries: dict[str, str]
     drafts: list[Draft] = field(default_factory=list)
 
-    def add(self, turn: Turn) -> Draft:
+    def add(self, turn: Turn, sibling: int = 0) -> Draft:
         """An action at the node."""
-        self.drafts.append(Draft(*turn))
+        self.drafts.append(Draft(*turn, sibling))
         return self.drafts[-1]
 
 
@@ -74,6 +75,7 @@ class Sampler:
         self.table, self.recall, self.tasks, self.config, self.episode = table, recall, tasks, config, episode
         self.nodes: list[Node] = []
         self.walkers: list[Walker] = []
+        self._of: dict[int, Walker] = {}  # by the id of its player
 
     def start(self, task: int, key: tuple[int, ...]) -> Walker:
         """A player at the beginning of a query's episode."""
@@ -110,37 +112,60 @@ class Sampler:
         return [walker for walker in walkers if self.table.ask(walker.player)]
 
     def sample(self, walkers: Sequence[Walker]) -> list[Turn]:
-        """A turn for each; what the agents that they call will ask their memories is looked up in one go."""
+        """A turn for each."""
         turns = self.table.sample([walker.player for walker in walkers])
+        self._look_up(zip(walkers, turns, strict=True))
+        return turns
+
+    def turns(self, walkers: Sequence[Walker]) -> Iterator[tuple[Walker, Turn]]:
+        """The turns of those that go on, as they come, and of all that `go_on` later."""
+        self._of = {}
+        self.go_on(walkers)
+        while came := [(self._of[id(player)], turn) for player, turn in self.table.collect()]:
+            self._look_up(came)
+            yield from came
+
+    def go_on(self, walkers: Sequence[Walker]) -> None:
+        """`turns` will bring the next turn of those that don't end here."""
+        for walker in self.live(walkers):
+            self._of[id(walker.player)] = walker
+            self.table.submit(walker.player)
+
+    def _look_up(self, turns: Iterable[tuple[Walker, Turn]]) -> None:
+        """What the agents that are called will ask their memories, in one go."""
         self.recall.look_up(
             (action.name, task)
-            for walker, turn in zip(walkers, turns, strict=True)
+            for walker, turn in turns
             if isinstance(action := parse(turn.text), Action) and action.name in walker.player.episode.agents
             if isinstance(task := action.arguments.get("task"), str) and task.strip()
         )
-        return turns
 
     def trajectories(self) -> None:
-        """One initial trajectory a query, then the siblings of all nodes."""
-        live = [self.start(number, (number, 0, 0)) for number in range(len(self.tasks))]
-        while live := self.live(live):
-            for walker, turn in zip(live, self.sample(live), strict=True):
-                if (node := self.keep(walker)) is not None:
-                    walker.drafts += (node.add(turn),)
-                self.table.tell(walker.player, turn)
-        if not self.config.continuation:
+        """One initial trajectory a query, and the siblings of its nodes: each sets out when the trajectory passes its node,
+        which is all that it depends on."""
+        complete = self.config.continuation
+        for walker, turn in self.turns([self.start(number, (number, 0, 0)) for number in range(len(self.tasks))]):
+            node = self.keep(walker) if walker.node is None else None
+            if node is not None:
+                walker.drafts += (node.add(turn),)
+            elif walker.node is not None and not walker.drafts:
+                walker.drafts = (walker.node.add(turn, walker.player.key[-1]),)
+            self.table.tell(walker.player, turn)
+            self.go_on([walker, *(self.siblings(node) if node is not None and complete else ())])
+        if not complete:
             self.nodes = list({node.task: node for node in self.nodes}.values())
-        self.nodes.sort(key=lambda node: (node.task, node.node))
-        others = range(1, self.config.group_size)
-        live = [self.branch(node, (node.task, node.node, sibling)) for node in self.nodes for sibling in others]
-        while live := self.live(live):
-            for walker, turn in zip(live, self.sample(live), strict=True):
-                if not walker.drafts:
-                    assert walker.node is not None
-                    walker.drafts = (walker.node.add(turn),)
+            for walker, turn in self.turns([walker for node in self.nodes for walker in self.siblings(node)]):
+                assert walker.node is not None
+                walker.drafts = (walker.node.add(turn, walker.player.key[-1]),)
                 self.table.tell(walker.player, turn)
-            if not self.config.continuation:
-                break
+        self.nodes.sort(key=lambda node: (node.task, node.node))
+        for node in self.nodes:
+            node.drafts.sort(key=lambda draft: draft.sibling)
+        self.walkers.sort(key=lambda walker: walker.player.key)
+
+    def siblings(self, node: Node) -> list[Walker]:
+        """The other G - 1 at a node."""
+        return [self.branch(node, (node.task, node.node, sibling)) for sibling in range(1, self.config.group_size)]
 
     def trees(self) -> None:
         """Every node splits, those of all queries' branches in lockstep, until a query has its number of leaves."""

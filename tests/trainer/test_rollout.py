@@ -28,13 +28,13 @@ def values(texts: tuple[str, ...]) -> list[int]:
     return [json.loads(text.split("Action Input: ")[1])["n"] for text in texts if "Action: add" in text]
 
 
-def test_initial_trajectories_first_then_all_siblings_together() -> None:
-    """Two queries of five nodes: five rounds of two, then all 2 * 5 * 3 siblings in one round; they end as they come to."""
+def test_siblings_set_out_when_their_trajectory_passes_their_node() -> None:
+    """Two queries of five nodes: a round later than the trajectory acts, three siblings a node start, and go on beside it."""
     engine = ScriptedEngine(hierarchy)
     made = Counter.made
     groups, stats = sample(engine)
-    assert [len(asked) for asked in engine.rounds] == [2] * 5 + [30, 24, 18, 12, 6]
-    assert [policy for policy, _, _ in engine.rounds[5]][:9] == ["master-policy"] * 3 + ["adder-policy"] * 6
+    assert [len(asked) for asked in engine.rounds] == [2, 8, 14, 20, 26, 30]
+    assert sorted(policy for policy, _, _ in engine.rounds[1]) == ["adder-policy"] * 2 + ["master-policy"] * 6
     assert Counter.made - made == stats.trajectories == 2 * (1 + 5 * (G - 1))
     assert [(g.task, g.node, g.agent) for g in groups] == [
         (t, node, agent) for t in (0, 1) for node, agent in enumerate(["master", "adder", "adder", "adder", "master"])
@@ -252,7 +252,7 @@ def test_trees_split_until_they_have_their_leaves() -> None:
 
 
 def test_weights_that_change_meanwhile_are_refused() -> None:
-    engine = ScriptedEngine(hierarchy, version=lambda: len(engine.rounds) // 8)
+    engine = ScriptedEngine(hierarchy, version=lambda: len(engine.rounds) // 4)
     with pytest.raises(RuntimeError, match=r"policy 'adder-policy': expected weights of version 0, got 1"):
         sample(engine, 1)
 

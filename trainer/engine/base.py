@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from himakernels.checks import check_finite, check_non_negative
 from trainer.types import Sample
@@ -82,6 +82,14 @@ class EngineStats:
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
+class Finished(NamedTuple):
+    """A request that has ended: its n samples, or why it has none."""
+
+    request: int
+    samples: list[Sample]
+    error: ValueError | None = None
+
+
 class Engine(Protocol):
     """Generates for named policies, whose weights carry a version."""
 
@@ -125,4 +133,27 @@ class Engine(Protocol):
     @property
     def stats(self) -> EngineStats:
         """Since the engine was made."""
+        ...
+
+
+@runtime_checkable
+class ContinuousEngine(Engine, Protocol):
+    """An engine that can be asked for more while it generates."""
+
+    def submit(self, prompt: Sequence[int], n: int = 1, *, params: SamplingParams, policy: str, seed: int | None = None) -> int:
+        """Asks for n samples; `step` will return them under the number that this returns.
+
+        Raises: ValueError, TypeError for this request alone, see `generate`.
+        """
+        ...
+
+    def step(self) -> list[Finished]:
+        """One forward of each network that has something to do; the requests that have ended with it, failed ones too.
+
+        If it raises, what was asked of that network is given up.
+        """
+        ...
+
+    def cancel(self, request: int) -> None:
+        """Gives a request up: it will not be among what `step` returns. One that has ended is no error."""
         ...

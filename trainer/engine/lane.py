@@ -13,9 +13,10 @@ import himakernels.integrations.transformers_paged as paged
 from himakernels.integrations.peft import packed_adapters
 from himakernels.integrations.transformers_models import base_of
 from himakernels.prefix_cache import PrefixCache
+from trainer.engine.base import Finished
 from trainer.engine.jobs import Batch
 from trainer.engine.lean import LeanDecoder, is_lean
-from trainer.engine.requests import Finished, Limits, Request
+from trainer.engine.requests import Limits, Request
 from trainer.engine.sampling import Styles
 from trainer.engine.scheduler import Scheduler
 from trainer.types import Sample

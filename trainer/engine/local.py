@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from himakernels.checks import check_positive
-from trainer.engine.base import EngineStats, SamplingParams
+from trainer.engine.base import EngineStats, Finished, SamplingParams
 from trainer.engine.lane import Lane, Network
-from trainer.engine.requests import Asked, Finished, Request, check_request, draw_seeds, per_prompt
+from trainer.engine.requests import Asked, Request, check_request, draw_seeds, per_prompt
 from trainer.engine.sampling import Styles
 from trainer.types import Sample
 
@@ -121,18 +121,12 @@ class LocalEngine:
             lane.reset()
 
     def submit(self, prompt: Sequence[int], n: int = 1, *, params: SamplingParams, policy: str, seed: int | None = None) -> int:
-        """Asks for n samples; `step` will return them under the number that this returns.
-
-        Raises: ValueError, TypeError for this request alone, see `generate`.
-        """
+        """See `ContinuousEngine.submit`."""
         (seed,) = draw_seeds(1) if seed is None else (seed,)
         return self._submit(self._request("prompt", "n", "policy", Asked(prompt, n, params, policy, seed)))
 
     def step(self) -> list[Finished]:
-        """One forward of each network that has something to do; the requests that have ended with it, failed ones too.
-
-        If it raises, what was asked of that network is given up.
-        """
+        """See `ContinuousEngine.step`."""
         begin = time.perf_counter()
         finished: list[Finished] = []
         try:
@@ -153,7 +147,7 @@ class LocalEngine:
         return finished
 
     def cancel(self, request: int) -> None:
-        """Gives a request up: it will not be among what `step` returns. One that has ended is no error."""
+        """See `ContinuousEngine.cancel`."""
         if request in self._open:
             asked, lane = self._open.pop(request)
             lane.cancel(asked)

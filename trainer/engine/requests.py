@@ -37,14 +37,6 @@ class Request:
         return self.drawn
 
 
-class Finished(NamedTuple):
-    """A request that has ended: its n samples, or why it has none."""
-
-    request: int
-    samples: list[Sample]
-    error: ValueError | None = None
-
-
 class Limits(NamedTuple):
     """What a policy's network and pool can take."""
 
