@@ -1,6 +1,7 @@
 """EFC, reading: what a customer asks about their orders and parcels."""
 
 from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.names import CARRIERS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases, dates
@@ -111,6 +112,12 @@ COUNT = Phrases(
     ("我有几个{status}的订单？", "请数一下我{status}的订单。"),
     ("我名下{status}的订单有多少个？",),
 )  # fmt: skip
+NUMBERS = Phrases(
+    ("Give me their numbers, too.", "And which are they?", "List their numbers as well.", "Name each of them, please."),
+    ("I also want to see under which numbers they run.", "Spell out the order numbers with it."),
+    ("也请列出订单号。", "分别是哪些订单？"),
+    ("订单编号也一并告诉我。",),
+)  # fmt: skip
 
 
 def named(b: Builder, customer_id: str) -> str:
@@ -192,7 +199,7 @@ def carrier(b: Builder) -> None:
     efc = b.delegate("efc", f"Which carrier brings order {key}?", "A question about a parcel; the efc agent can track it.")
     parcel = efc.call("track_shipment", "I track the parcel.", order_id=key)
     efc.answer(f"Order {key} is with {parcel['carrier']}.")
-    b.expect_text(parcel["carrier"], reject=tuple(c for c in ("NorthPost", "SwiftParcel", "BlueVan") if c != parcel["carrier"]))
+    b.expect_text(parcel["carrier"], reject=tuple(c for c in CARRIERS if c != parcel["carrier"]))
     b.finish(f"Your order {key} is with {parcel['carrier']}.", f"订单 {key} 由 {parcel['carrier']} 配送。")
 
 
@@ -258,16 +265,24 @@ def latest_status(b: Builder) -> None:
 
 @family("efc", 2)
 def count_orders(b: Builder) -> None:
-    """How many orders of a status a customer has."""
+    """How many orders of a status a customer has, and which."""
     customer = b.rng.choice(b.pools.customers)["customer_id"]
     status = b.rng.choice(STATUSES)
     b.customer(customer)
     said = WORDS_ZH[status] if b.zh else status
-    b.ask(("" if b.zh else " ").join((named(b, customer), b.phrase(COUNT, status=said))))
-    efc = b.delegate("efc", f"How many orders of the customer are {status}?", "The efc agent can list the orders of a status.")
-    count = efc.call("list_orders", f"I list the {status} orders.", status=status)["count"]
+    b.ask(("" if b.zh else " ").join((named(b, customer), b.phrase(COUNT, status=said), b.phrase(NUMBERS))))
+    task = f"How many orders of the customer are {status}, and what are their numbers?"
+    efc = b.delegate("efc", task, "The efc agent can list the orders of a status.")
+    listed = efc.call("list_orders", f"I list the {status} orders.", status=status)
+    count = listed["count"]
     if not count:
         raise Skip("none: a guess would do")
-    efc.answer(f"The customer has {count} {status} order{'s' * (count != 1)}.")
+    ids = [order["order_id"] for order in listed["orders"]]
+    if len(ids) != count:
+        raise Skip("not all are shown")
+    shown = ", ".join(ids)
+    efc.answer(f"The customer has {count} {status} order{'s' * (count != 1)}: {shown}.")
     b.expect_number(str(count), None, "0")
-    b.finish(f"You have {count} {status} order{'s' * (count != 1)}.", f"您有 {count} 个{WORDS_ZH[status]}的订单。")
+    for key in ids:
+        b.expect_text(key)
+    b.finish(f"You have {count} {status} order{'s' * (count != 1)}: {shown}.", f"您有 {count} 个{WORDS_ZH[status]}的订单：{shown}。")

@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from trainer.hima_ecom.base import Row
-from trainer.hima_ecom.catalog import CARE_ZH, ORIGINS
+from trainer.hima_ecom.care import ADVICE
+from trainer.hima_ecom.catalog import ORIGINS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
@@ -77,22 +78,6 @@ LONGER = Phrases(
 )  # fmt: skip
 
 
-# What of an advice must be said, in other words than the shop's.
-CARE_KEYS = {
-    "wipe it with a dry cloth only": ("dry cloth", "干布"),
-    "use a damp cloth and mild soap": ("mild soap", "damp cloth and soap", "温和的肥皂", "湿布和肥皂"),
-    "rinse it with cold water": ("cold water", "冷水"),
-    "use a damp cloth without soap": ("without soap", "no soap", "damp cloth only", "不用肥皂", "不要用肥皂"),
-    "blow the dust away with compressed air": ("compressed air", "压缩空气"),
-    "have it cleaned by a specialist once a year": ("specialist", "professional", "professionally", "专业"),
-    "wash it at 30 degrees": ("30 degrees", "30 °C", "30°", "30 度", "三十度"),
-    "wash it by hand only": ("by hand", "hand wash", "hand-wash", "手洗"),
-    "have it dry-cleaned": ("dry-cleaned", "dry cleaned", "dry-clean", "dry clean", "dry cleaning", "干洗"),
-    "clean it with an alcohol wipe": ("alcohol wipe", "alcohol wipes", "酒精"),
-    "air it and brush it off": ("brush", "刷"),
-}
-
-
 def find(expert: Expert, query: str, title: str) -> Row:
     """The document with that title among what a search for `query` finds. Raises: Skip where it is not found."""
     found = expert.call("search_knowledge", "I search the knowledge base.", query=query)
@@ -163,9 +148,9 @@ def weight(b: Builder) -> None:
 def care(b: Builder) -> None:
     """How a product is cleaned."""
     name, advice = _product(b, CARE, _CARE, "How should the {name} be cleaned?")
-    keys = CARE_KEYS[advice]
-    b.expect_text(advice, *keys, reject=tuple(key for other in CARE_KEYS.values() if other != keys for key in other))
-    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{CARE_ZH[advice]}。")
+    chinese, _, keys = ADVICE[advice]
+    b.expect_text(advice, *keys, reject=tuple(key for other in ADVICE.values() if other.keys != keys for key in other.keys))
+    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{chinese}。")
 
 
 def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:

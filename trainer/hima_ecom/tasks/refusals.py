@@ -6,6 +6,7 @@ from trainer.hima_ecom.tasks.efc_orders import item_named
 from trainer.hima_ecom.tasks.efc_wishes import APPLY, CANCEL, CONDITIONS, NEW_TOTAL, REFUND, RETURN, WHY, also
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases
+from trainer.hima_ecom.tasks.pools import department, held_out
 from trainer.hima_ecom.tasks.qa_products import product_name
 
 UNKNOWN = Phrases(
@@ -70,7 +71,7 @@ def return_refused(b: Builder) -> None:
     efc.call("get_order", "I look for the item's id.", order_id=key)
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
     reason = efc.refused("return_items", f"It is {item['item_id']}.", **arguments)
-    category = b.pools.world.products[item["product_id"]].row["category"]
+    category = department(b.pools.world.products[item["product_id"]].row)
     said_why: tuple[str, ...]
     if "within" in reason:
         en, zh, said_why = (
@@ -144,6 +145,8 @@ def unknown_product(b: Builder) -> None:
     """A question about a product that the store does not have."""
     product = b.rng.choice(b.pools.products)
     name = f"{b.rng.choice(INVENTED)} {product_name(product).split(' ', 1)[1]}"
+    if held_out(name) != b.pools.test:
+        raise Skip("a name of the other split")
     b.ask(b.phrase(UNKNOWN, name=name))
     qa = b.delegate("qa", f"How long is the warranty on the {name}?", "A question about a product; the qa agent knows.")
     found = qa.call("search_knowledge", "I search the knowledge base.", query=f"{name} warranty")["documents"]
