@@ -17,7 +17,7 @@ ADVICE: dict[str, Advice] = {
     "use a damp cloth and mild soap": Advice(
         "用湿布和温和的肥皂清洁", "hts", ("mild soap", "damp cloth and soap", "温和的肥皂", "湿布和肥皂")
     ),
-    "rinse it with cold water": Advice("用冷水冲洗", "s", ("cold water", "冷水")),
+    "rinse it with cold water": Advice("用冷水冲洗", "sh", ("cold water", "冷水")),
     "use a damp cloth without soap": Advice(
         "用湿布擦拭，不用肥皂", "e", ("without soap", "no soap", "damp cloth only", "不用肥皂", "不要用肥皂")
     ),
@@ -48,7 +48,7 @@ ADVICE: dict[str, Advice] = {
     "go over it with a lint roller": Advice("用粘毛器清理", "c", ("lint roller", "粘毛器")),
     "put it into the freezer overnight": Advice("放入冰箱冷冻一夜", "ct", ("freezer", "冷冻")),
     "soak it in salt water": Advice("浸泡在盐水中", "cs", ("salt water", "盐水")),
-    "dab stains with lemon juice": Advice("用柠檬汁轻拍污渍", "c", ("lemon juice", "柠檬汁")),
+    "dab stains with lemon juice": Advice("用柠檬汁轻拍污渍", "ch", ("lemon juice", "柠檬汁")),
     "use a wet sponge": Advice("用湿海绵擦洗", "tsh", ("sponge", "海绵")),
     "use washing-up liquid": Advice("使用洗洁精", "ts", ("washing-up liquid", "dish soap", "洗洁精")),
     "wipe it with baby wipes": Advice("用婴儿湿巾擦拭", "t", ("baby wipe", "baby wipes", "婴儿湿巾")),
@@ -58,4 +58,7 @@ ADVICE: dict[str, Advice] = {
     "spray it with tea tree oil": Advice("喷洒茶树油", "s", ("tea tree oil", "茶树油")),
     "use a disinfectant spray": Advice("使用消毒喷雾", "ts", ("disinfectant", "消毒")),
 }
-CARE = {name: tuple(text for text, advice in ADVICE.items() if letter in advice.categories) for letter, name in _CATEGORY.items()}
+CARE = {
+    name: tuple(text for text, advice in ADVICE.items() if letter in advice.categories)
+    for letter, name in _CATEGORY.items()
+}

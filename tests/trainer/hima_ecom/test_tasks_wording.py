@@ -84,12 +84,17 @@ def test_yes_and_no_are_understood_in_other_words(full: World) -> None:
 def test_comparisons_may_name_both(full: World) -> None:
     for name in ("heavier", "longer_warranty"):
         for task in draws(full, "qa", name):
-            right, (wrong,) = task.checker["value"], task.checker["reject"]
-            assert score(full, task, f"The {right} beats the {wrong}.") == 1.0
-            assert score(full, task, f"The {wrong} beats the {right}.") == 0.0
+            choice, figure = task.checker["parts"]
+            right, (wrong,) = choice["value"], choice["reject"]
+            said = f"{figure['value']} {figure['unit']}"
+            assert score(full, task, f"The {right} beats the {wrong}: {said}.") == 1.0
+            assert score(full, task, f"The {wrong} beats the {right}: {said}.") == 0.5
+            assert score(full, task, f"The {right} beats the {wrong}.") == 0.5
     for task in draws(full, "qa", "longer_return"):
-        category, (product,) = task.checker["value"], task.checker["accept"]
-        assert score(full, task, f"The {product}.") == score(full, task, f"Items from {category}.") == 1.0
+        choice, days = task.checker["parts"]
+        name, (product,) = choice["value"], choice["accept"]
+        for answer in (f"The {product}: {days['value']} days.", f"{name} items, {days['value']} days."):
+            assert score(full, task, answer) == 1.0
 
 
 def test_a_change_asks_for_what_its_answer_must_name(full: World) -> None:

@@ -44,7 +44,7 @@ def test_needs_neither_torch_nor_himakernels() -> None:
 
 def test_the_full_size() -> None:
     world = World.in_memory(0, "full")
-    assert [len(world.all(t)) for t in ("products", "customers", "orders")] == [600, 500, 1500]
+    assert [len(world.all(t)) for t in ("products", "customers", "orders")] == [1200, 500, 1500]
     statuses = {row["status"] for row in world.all("orders")}
     assert statuses == {"pending", "processing", "shipped", "delivered", "cancelled"}
 

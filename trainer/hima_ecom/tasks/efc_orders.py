@@ -3,6 +3,7 @@
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.names import CARRIERS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
+from trainer.hima_ecom.tasks.efc_wishes import also
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases, dates
 from trainer.hima_ecom.tasks.qa_products import product_name
@@ -112,6 +113,12 @@ COUNT = Phrases(
     ("我有几个{status}的订单？", "请数一下我{status}的订单。"),
     ("我名下{status}的订单有多少个？",),
 )  # fmt: skip
+ITS_TOTAL = Phrases(
+    ("And what is its total?", "Tell me its sum, too.", "What does it come to?", "I no longer know what it cost; how much was it?"),
+    ("State the amount as well.", "And which sum stands under it?"),
+    ("总金额是多少？", "也请告诉我总价。"),
+    ("顺便说一下一共多少钱。",),
+)
 NUMBERS = Phrases(
     ("Give me their numbers, too.", "And which are they?", "List their numbers as well.", "Name each of them, please."),
     ("I also want to see under which numbers they run.", "Spell out the order numbers with it."),
@@ -127,24 +134,25 @@ def named(b: Builder, customer_id: str) -> str:
     return b.phrase(NAMED, first=row["first_name"], last=row["last_name"], customer=customer_id)
 
 
-def _order(b: Builder, ask: Phrases, task: str, *statuses: str) -> tuple[Expert, Row]:
+def _order(b: Builder, ask: Phrases, task: str, *statuses: str, more: Phrases | None = None) -> tuple[Expert, Row]:
     """A question about one order by its number: (the expert, the order as it sees it)."""
     row = b.pools.order(b.rng, *statuses)
     b.customer(row["customer_id"])
     key = row["order_id"]
-    b.ask(b.phrase(ask, order=key))
+    b.ask(b.phrase(ask, order=key) if more is None else also(b, b.phrase(ask, order=key), more))
     efc = b.delegate("efc", task.format(order=key), "A question about an order; the efc agent can look.")
     return efc, efc.call("get_order", "I read the order.", order_id=key)
 
 
 @family("efc", 1)
 def order_status(b: Builder) -> None:
-    """The status of an order."""
-    efc, order = _order(b, STATUS, "What is the status of order {order}?")
-    key, status = order["order_id"], order["status"]
-    efc.answer(f"Order {key} is {status}.")
+    """The status of an order, and its total."""
+    efc, order = _order(b, STATUS, "What is the status of order {order}, and what is its total?", more=ITS_TOTAL)
+    key, status, total = order["order_id"], order["status"], order["total"]
+    efc.answer(f"Order {key} is {status}; its total is {total} USD.")
     b.expect_text(status, reject=tuple(other for other in STATUSES if other != status))
-    b.finish(f"Your order {key} is {status}.", f"您的订单 {key} {WORDS_ZH[status]}。")
+    b.expect_number(total, "USD")
+    b.finish(f"Your order {key} is {status}; its total is {total} USD.", f"订单 {key} {WORDS_ZH[status]}，总额 {total} USD。")
 
 
 @family("efc", 1)

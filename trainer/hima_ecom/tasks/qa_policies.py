@@ -6,7 +6,7 @@ from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.pools import department
-from trainer.hima_ecom.tasks.qa_products import find, product_name
+from trainer.hima_ecom.tasks.qa_products import VALUE, WEIGHT, fact, find, knowledge_question, knowledge_value, product_name
 
 RETURN_DAYS = Phrases(
     (
@@ -81,7 +81,8 @@ MAY_NOT = (
 )  # fmt: skip
 
 
-def _policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]:
+def policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]:
+    """The qa agent reads a policy: (the expert, the policy's body)."""
     expert = b.delegate("qa", task, "A question about the policies; the qa agent knows.")
     document = find(expert, query, title)
     if document["excerpt"].endswith(" ..."):
@@ -103,7 +104,7 @@ def _about_department(
     said = b.phrase(MENTIONED, name=product_name(product))
     also = () if more is None else (b.phrase(more),)
     b.ask(("" if b.zh else " ").join((said, b.phrase(ask, category=name), *also)))
-    expert, _ = _policy(b, f"return period {name}", f"Return period: {name}", task.format(category=name))
+    expert, _ = policy(b, f"return period {name}", f"Return period: {name}", task.format(category=name))
     return product, name, expert
 
 
@@ -147,17 +148,45 @@ def opened_return(b: Builder) -> None:
 @family("qa", 2)
 def longer_return(b: Builder) -> None:
     """Which of two products' departments may be returned for longer."""
-    one, two = b.rng.choice(b.pools.products), b.rng.choice(b.pools.products)
+    # The one with more is drawn first, so that any may be it, not only those with most of all.
+    one = b.rng.choice(b.pools.products)
+    less_days = [row for row in b.pools.products if 0 < _rule(row).days < _rule(one).days]
+    if not less_days:
+        raise Skip("none has less")
+    one, two = b.rng.sample((one, b.rng.choice(less_days)), 2)
     x, y = department(one), department(two)
     days = {x: _rule(one).days, y: _rule(two).days}
-    if not all(days.values()) or len(set(days.values())) < 2:
-        raise Skip("equal")
-    b.ask(b.phrase(LONGER_RETURN, a=f"{product_name(one)} ({x})", b=f"{product_name(two)} ({y})"))
-    expert = b.delegate("qa", f"Which has the longer return period, {x} or {y} items?", "A question about policies.")
+    asked = b.phrase(LONGER_RETURN, a=f"{product_name(one)} ({x})", b=f"{product_name(two)} ({y})")
+    b.ask(("" if b.zh else " ").join((asked, b.phrase(VALUE))))
+    task = f"Which has the longer return period, {x} or {y} items, and how many days is it?"
+    expert = b.delegate("qa", task, "A question about policies.")
     for name in (x, y):
         find(expert, f"return period {name}", f"Return period: {name}")
     more = max(days, key=days.__getitem__)
     expert.answer(f"{x} has {days[x]} days and {y} has {days[y]} days, so {more}.", f"{max(days.values())} is more.")
     (name, other), less = (map(product_name, (one, two) if more == x else (two, one))), (y if more == x else x)
     b.expect_text(more, name, reject=(less, other))
+    b.expect_number(str(days[more]), "day", "0")
     b.finish(f"You have longer for {more}: {days[more]} days.", f"退货期更长的是 {more}：{days[more]} 天。")
+
+
+@family("qa", 2)
+def fact_and_period(b: Builder) -> None:
+    """What a product weighs, and how long it can be returned."""
+    name, row = fact(b, knowledge_question("weight"))
+    product = b.pools.world.products[row["product_id"]].row
+    days, where = _rule(product).days, department(product)
+    if not days:
+        raise Skip("never returned")
+    b.ask(("" if b.zh else " ").join((b.phrase(WEIGHT, name=name), b.phrase(RETURN_DAYS, category=where))))
+    task = f"How heavy is the {name}? And how many days are there to return {where} items?"
+    expert = b.delegate("qa", task, "A question about a product and one about the policies; the qa agent knows both.")
+    grams = knowledge_value(expert, "weight", name, row)
+    find(expert, f"return period {where}", f"Return period: {where}")
+    expert.answer(f"{row['answer']} {where} items can be returned within {days} days of delivery.")
+    b.expect_number(str(grams), "g", "0")
+    b.expect_number(str(days), "day", "0")
+    b.finish(
+        f"The {name} weighs {grams} grams, packed; {where} items can be returned within {days} days.",
+        f"{name} 连包装重 {grams} 克；{where} 类商品可以在 {days} 天内退货。",
+    )
