@@ -43,7 +43,7 @@ ADVICE: dict[str, Advice] = {
     "rub it with baking soda": Advice("用小苏打擦洗", "hs", ("baking soda", "小苏打")),
     "put it into the dishwasher": Advice("放入洗碗机", "ht", ("dishwasher", "洗碗机")),
     "use a feather duster": Advice("用羽毛掸除尘", "he", ("feather duster", "羽毛掸")),
-    "treat it with steam": Advice("用蒸汽处理", "hc", ("steam", "蒸汽")),
+    "treat it with steam": Advice("用蒸汽处理", "hce", ("steam", "蒸汽")),
     "use wool detergent": Advice("使用羊毛洗涤剂", "c", ("wool detergent", "羊毛洗涤剂")),
     "go over it with a lint roller": Advice("用粘毛器清理", "c", ("lint roller", "粘毛器")),
     "put it into the freezer overnight": Advice("放入冰箱冷冻一夜", "ct", ("freezer", "冷冻")),

@@ -32,7 +32,7 @@ from trainer.hima_ecom.tasks.task import COLUMNS, SPLITS, Task
 from trainer.hima_ecom.world import World
 
 CHINESE = 0.15  # of the tasks
-BLOCK = 25  # tasks of which one is impossible, late in the block: any first n of a column have at most 5 %
+BLOCK = 33  # tasks of which one is impossible, late in the block: any first n of a column have at most 5 %
 TRIES = 200
 SPREAD = 100  # tasks of a column in which no right answer comes twice, where
 PATIENCE = 12  # draws of the family find another
