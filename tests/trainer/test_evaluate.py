@@ -78,14 +78,6 @@ def test_copies_with_an_edit_solve_nothing(full: World, tasks: list[Task]) -> No
         assert set(shares(evaluate(policy, tasks, full)).values()) == {0.0}
 
 
-def test_a_constant_made_for_the_benchmark_solves_what_the_docs_say(full: World, tasks: list[Task]) -> None:
-    """Not near nothing: a text of likely values, in the order that the checkers like. It may not get better than this."""
-    countries = "Germany Italy Canada Japan China Poland Turkey Portugal Vietnam Mexico"
-    questions = shares(evaluate(ConstantPolicy(f"yes yes 30 40 15 {countries} home sports"), tasks, full))
-    orders = shares(evaluate(ConstantPolicy("1 2 3 delivered SwiftParcel BlueVan"), tasks, full))
-    assert (questions["qa"], orders["efc"]) == (pytest.approx(14.0), pytest.approx(7.0))
-
-
 def test_rules_by_keywords_solve_what_takes_one_lookup(full: World, tasks: list[Task]) -> None:
     """A baseline worth beating: questions, some lookups; nothing that takes several steps of arithmetic."""
     found = shares(evaluate(KeywordPolicy(hima_ecom_agents()), tasks, full))

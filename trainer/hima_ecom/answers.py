@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 from fractions import Fraction
+from functools import lru_cache
 
-from trainer.hima_ecom.quantities import MONTH, in_unit, quantities
+from trainer.hima_ecom.quantities import MONTH, in_unit, quantities, worded_quantities
 
 # A word of letters and digits with inner . - ' (P0001, 2026-06-15, 3.5) or, between digits, : and , (14:30), or one Chinese
 # character.
@@ -31,12 +32,17 @@ _REFUSALS = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=16384)
+def _tokens(text: str) -> tuple[str, ...]:
+    text = unicodedata.normalize("NFKC", text)
+    text = _DAY_BEFORE.sub(r"\1 \2", _DAY_AFTER.sub(r"\1 \2", _SLASHES.sub(r"\1-\2-\3", text)))
+    return tuple(_TOKEN.findall(text.lower()))
+
+
 def tokens(text: str) -> list[str]:
     """The words of a text: NFKC, lower case, without punctuation; Chinese by characters. "01 May", "May 1st" and "the 1st of
     May" have the words of "1 May" and "May 1"; 2026/05/01 is 2026-05-01."""
-    text = unicodedata.normalize("NFKC", text)
-    text = _DAY_BEFORE.sub(r"\1 \2", _DAY_AFTER.sub(r"\1 \2", _SLASHES.sub(r"\1-\2-\3", text)))
-    return _TOKEN.findall(text.lower())
+    return list(_tokens(text))
 
 
 def _places(words: Sequence[str], wanted: Sequence[str]) -> list[int]:
@@ -88,19 +94,22 @@ def says_number(answer: str, value: Fraction, unit: str | None, tolerance: Fract
     """Whether the last number of the answer that can be meant is the value, in its unit or in one that converts to it.
 
     Those with such a unit are meant where there are any, else those without a unit; with `unit` None all are. So an answer may
-    show how it was worked out, and a list of guesses is its last one.
+    show how it was worked out, and a list of guesses is its last one. Numbers in words count where there are none in digits.
 
     Args: known: numbers that are not meant, unless they are the value: those of the query and of the answer's other parts.
     """
-    named: list[bool] = []
-    bare: list[bool] = []
-    for quantity in quantities(answer):
-        meanings = in_unit(quantity, unit)
-        right = any(abs(own - value) <= tolerance for own in meanings)
-        if meanings and (right or quantity.value not in known):
-            (named if unit is not None and quantity.unit is not None else bare).append(right)
-    meant = named or bare
-    return bool(meant) and meant[-1]
+    named: list[list[bool]] = []
+    bare: list[list[bool]] = []
+    for found in (quantities(answer), worded_quantities(answer)):
+        named.append([])
+        bare.append([])
+        for quantity in found:
+            meanings = in_unit(quantity, unit)
+            right = any(abs(own - value) <= tolerance for own in meanings)
+            if meanings and (right or quantity.value not in known):
+                (named if unit is not None and quantity.unit is not None else bare)[-1].append(right)
+    meant = next((rights for rights in (*named, *bare) if rights), [False])
+    return meant[-1]
 
 
 def guesses(answer: str, values: Collection[str], query: str) -> bool:
@@ -128,6 +137,13 @@ def refuses(answer: str) -> bool:
 def too_long(answer: str) -> bool:
     """Whether an answer is a dump that might contain anything."""
     return len(tokens(answer)) > MAX_WORDS
+
+
+def says_first(answer: str, values: Sequence[str], others: Sequence[str], query: str = "") -> bool:
+    """Whether one of the values stands in the answer, beside what repeats the query, and before any of the others."""
+    words = own_words(answer, query)
+    first = [min((p for v in texts for p in _places(words, tokens(v))), default=len(words)) for texts in (values, others)]
+    return first[0] < len(words) and first[0] <= first[1]
 
 
 def says_any(answer: str, values: Sequence[str], query: str = "") -> bool:

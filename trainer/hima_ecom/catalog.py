@@ -221,27 +221,17 @@ ONLY_FOR = {
     "How long is the warranty on the {name}?": ("electronics", "home", "clothing", "toys", "sports"),
     "How should I clean the {name}?": ("electronics", "home", "clothing", "toys", "sports"),
 }
-_CLOTH, _SOAP, _RINSE = "wipe it with a dry cloth only", "use a damp cloth and mild soap", "rinse it with cold water"
-CARE: dict[str, tuple[str, ...]] = {
-    "electronics": (_CLOTH, "use a damp cloth without soap", "blow the dust away with compressed air"),
-    "home": (_CLOTH, _SOAP, "have it cleaned by a specialist once a year"),
-    "clothing": ("wash it at 30 degrees", "wash it by hand only", "have it dry-cleaned"),
-    "toys": (_CLOTH, _SOAP, "clean it with an alcohol wipe"),
-    "sports": (_SOAP, _RINSE, "air it and brush it off"),
-}
-CARE_ZH = {
-    _CLOTH: "只用干布擦拭", _SOAP: "用湿布和温和的肥皂清洁", _RINSE: "用冷水冲洗",
-    "use a damp cloth without soap": "用湿布擦拭，不用肥皂",
-    "blow the dust away with compressed air": "用压缩空气吹去灰尘",
-    "have it cleaned by a specialist once a year": "每年请专业人员清洁一次",
-    "wash it at 30 degrees": "30 度水洗", "wash it by hand only": "只能手洗", "have it dry-cleaned": "送去干洗",
-    "clean it with an alcohol wipe": "用酒精湿巾擦拭", "air it and brush it off": "通风晾晒并刷净",
-}  # fmt: skip
 ORIGINS = {
     "Portugal": "葡萄牙", "Vietnam": "越南", "Germany": "德国", "China": "中国", "Mexico": "墨西哥", "Japan": "日本",
-    "Poland": "波兰",
-    "Turkey": "土耳其", "Italy": "意大利", "Canada": "加拿大",
+    "Poland": "波兰", "Turkey": "土耳其", "Italy": "意大利", "Canada": "加拿大", "France": "法国", "Spain": "西班牙",
+    "Sweden": "瑞典", "Norway": "挪威", "Finland": "芬兰", "Denmark": "丹麦", "Austria": "奥地利", "Switzerland": "瑞士",
+    "Belgium": "比利时", "Greece": "希腊", "Ireland": "爱尔兰", "Hungary": "匈牙利", "Romania": "罗马尼亚",
+    "Bulgaria": "保加利亚", "Croatia": "克罗地亚", "Slovakia": "斯洛伐克", "Estonia": "爱沙尼亚", "Latvia": "拉脱维亚",
+    "Thailand": "泰国", "Malaysia": "马来西亚", "Indonesia": "印度尼西亚", "Cambodia": "柬埔寨", "Bangladesh": "孟加拉国",
+    "Pakistan": "巴基斯坦", "Morocco": "摩洛哥", "Tunisia": "突尼斯", "Kenya": "肯尼亚", "Brazil": "巴西", "Peru": "秘鲁",
+    "Chile": "智利",
 }  # fmt: skip
+MONTHS = tuple(str(months) for months in range(3, 123, 3))  # of a warranty
 # What a packed product of a type weighs, in grams, at least and at most.
 GRAMS = {
     "headset": (180, 600), "laptop": (1200, 3200), "phone": (220, 480), "tablet": (350, 900), "keyboard": (400, 1400),

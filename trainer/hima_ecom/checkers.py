@@ -12,10 +12,12 @@ A specification is a JSON object, one of:
 - `{"kind": "state", "calls": [{"name", "arguments"}, ...]}`: the store is exactly as after these calls.
 - `{"kind": "calls", "calls": [{"agent", "name",
   "arguments"}, ...]}`: these calls were made; the share of arguments that are equal.
-- `{"kind": "refusal",
-  "reasons": [R, ...]}`: the answer says that it cannot be done and gives one of the reasons, and the store is
-  as it was.
+- `{"kind": "refusal", "reasons": [R, ...], "reject": [W, ...]}`: the answer says that it cannot be done and gives one of the
+  reasons, before any W, which are other reasons, and the store is as it was.
 - `{"kind": "all", "parts": [S, ...]}`: the mean of the parts, so 1 only where all hold.
+
+What an answer says counts for nothing where it is a dump: longer than 120 words, or naming more than two kinds of ids, dates,
+times or quantities that neither the query nor the specification names (see `kinds`).
 """
 
 import json
@@ -25,7 +27,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from trainer.hima_ecom import answers
+from trainer.hima_ecom.kinds import is_dump
 from trainer.hima_ecom.quantities import quantities
+from trainer.hima_ecom.spelling import plain
 from trainer.hima_ecom.tools.registry import REGISTRY
 from trainer.hima_ecom.world import World
 from trainer.types import Call
@@ -55,7 +59,10 @@ class Evidence(NamedTuple):
 def check(spec: dict[str, Any], evidence: Evidence) -> float:
     """The accuracy R_A of an episode. Raises: ValueError for a specification that is none (see `problems`)."""
     known = {number.value for number in quantities(evidence.query)} | _numbers(spec)
-    return _check(spec, evidence, known, _texts_of(spec))
+    texts = _texts_of(spec)
+    if answers.too_long(evidence.answer) or is_dump(evidence.answer, evidence.query, texts, _units(spec)):
+        evidence = evidence._replace(answer="")
+    return _check(spec, evidence, known, texts)
 
 
 def _numbers(spec: dict[str, Any]) -> set[Fraction]:
@@ -66,10 +73,17 @@ def _numbers(spec: dict[str, Any]) -> set[Fraction]:
 
 
 def _texts_of(spec: dict[str, Any]) -> list[str]:
-    """The texts that an answer must contain, in all their forms."""
+    """The texts that an answer must contain, in all their forms, or may give as reasons."""
     if spec.get("kind") == "all":
         return [text for part in spec["parts"] for text in _texts_of(part)]
-    return [spec["value"], *spec.get("accept", ())] if spec.get("kind") == "text" else []
+    return [spec["value"], *spec.get("accept", ())] if spec.get("kind") == "text" else list(spec.get("reasons", ()))
+
+
+def _units(spec: dict[str, Any]) -> set[str]:
+    """The units of the numbers that an answer must name."""
+    if spec.get("kind") == "all":
+        return {unit for part in spec["parts"] for unit in _units(part)}
+    return {spec["unit"]} if spec.get("unit") else set()
 
 
 def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction], texts: list[str]) -> float:
@@ -83,14 +97,13 @@ def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction], texts
     if kind not in KINDS:
         raise ValueError(f"checker: expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     answer = evidence.answer
-    if answers.too_long(answer):
-        return 0.0
     if kind == "text":
         return 0.0 if answers.guesses(answer, texts, evidence.query) else _text(spec, answer, evidence.query)
     if kind == "number":
         value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
         return float(answers.says_number(answer, value, spec.get("unit"), tolerance, known))
-    refused = answers.refuses(answer) and answers.says_any(answer, spec["reasons"], evidence.query)
+    given = answers.says_first(answer, spec["reasons"], spec.get("reject", ()), evidence.query)
+    refused = answers.refuses(answer) and given
     return float(refused and evidence.state_hash == UNCHANGED)
 
 
@@ -136,14 +149,14 @@ def _arguments(tool: str, wanted: dict[str, Any], given: dict[str, Any]) -> floa
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality of arguments: texts without regard to case and outer space, numbers by value, lists of texts in any order."""
+    """Equality of arguments: texts as `spelling.plain` has them, numbers by value, lists of texts in any order."""
     if isinstance(a, str) and isinstance(b, str):
-        return a.strip().casefold() == b.strip().casefold()
+        return plain(a) == plain(b)
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, list) and isinstance(b, list):
         if all(isinstance(item, str) for item in (*a, *b)):
-            return sorted(item.strip().casefold() for item in a) == sorted(item.strip().casefold() for item in b)
+            return sorted(map(plain, a)) == sorted(map(plain, b))
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
@@ -196,8 +209,11 @@ def problems(spec: Any, where: str = "checker") -> list[str]:
         for name in ("accept", "reject"):
             if not _texts(spec.get(name, [])):
                 found.append(f"{where}.{name}: expected a list of texts, got {spec[name]!r}")
-    elif spec["kind"] == "refusal" and not (_texts(spec["reasons"]) and spec["reasons"]):
-        found.append(f"{where}.reasons: expected a list of at least one text, got {spec['reasons']!r}")
+    elif spec["kind"] == "refusal":
+        if not (_texts(spec["reasons"]) and spec["reasons"]):
+            found.append(f"{where}.reasons: expected a list of at least one text, got {spec['reasons']!r}")
+        if not _texts(spec.get("reject", [])):
+            found.append(f"{where}.reject: expected a list of texts, got {spec['reject']!r}")
     return found
 
 

@@ -48,7 +48,10 @@ CITIES = (
     City("Sao Paulo", "Brazil", -180, 19),
     City("Cairo", "Egypt", 120, 33),
 )
-CARRIERS = ("NorthPost", "SwiftParcel", "BlueVan")
+CARRIERS = (
+    "NorthPost", "SwiftParcel", "BlueVan", "Alpine Express", "Harbour Freight", "Kestrel Logistics", "Meridian Mail", "OwlPost",
+    "Pinecone Couriers", "Redline Delivery", "TransLumen", "Ziggurat Cargo",
+)  # fmt: skip
 ADDRESS_LABELS = ("home", "work", "parents")
 EMAIL_HOSTS = ("example.com", "example.org", "example.net")
 CONDITIONS = ("sunny", "partly cloudy", "cloudy", "rain", "thunderstorm", "windy")

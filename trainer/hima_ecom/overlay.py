@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from trainer.hima_ecom.base import Base, Product, Row
 from trainer.hima_ecom.schema import COLUMNS, PRIMARY_KEY
+from trainer.hima_ecom.spelling import plain
 
 Touched = dict[tuple[str, str], Row | None]
 
@@ -110,6 +111,10 @@ class Overlay:
         return changed
 
     def state_hash(self) -> str:
-        """SHA-256 of `changes`: equal for equal states of the store."""
-        text = json.dumps(self.changes(), sort_keys=True)
+        """SHA-256 of `changes`: equal for equal states of the store, the texts of reminders as `spelling.plain` has them."""
+        changed: dict[str, Any] = dict(self.changes())
+        if "reminders" in changed:
+            rows = [{k: v for k, v in row.items() if k != "reminder_id"} for row in changed["reminders"].values() if row]
+            changed["reminders"] = sorted(json.dumps(row | {"text": plain(row["text"])}, sort_keys=True) for row in rows)
+        text = json.dumps(changed, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

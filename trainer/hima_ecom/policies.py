@@ -1,6 +1,7 @@
 """The store's policies as customers read them; every number comes from `rules`."""
 
 from trainer.hima_ecom import rules
+from trainer.hima_ecom.catalog import BRANDS
 from trainer.hima_ecom.money import decimal
 
 
@@ -8,13 +9,13 @@ def _either(statuses: tuple[str, ...]) -> str:
     return " or ".join(statuses)
 
 
-def _returns(category: str) -> str:
-    rule = rules.RETURN_RULES[category]
+def _returns(brand: str, category: str) -> str:
+    rule, department = rules.return_rule(brand, category), rules.department(brand, category)
     if not rule.days:
-        return f"Items of the category {category} can not be returned or exchanged, unless they are defective."
+        return f"{department} items can not be returned or exchanged, unless they are defective."
     opened = "may be opened" if rule.opened else "must be unopened"
     return (
-        f"Items of the category {category} can be returned within {rule.days} days of delivery. They {opened}. "
+        f"{department} items can be returned within {rule.days} days of delivery. They {opened}. "
         f"Gold members have {rule.days + rules.GOLD_EXTRA_DAYS} days."
     )
 
@@ -38,7 +39,7 @@ def policies() -> list[tuple[str, str, str]]:
             "Returning items: the general rules",
             (
                 "Only delivered items can be returned, each line of an order as a whole and only once. The last day of the "
-                "return period still counts. The time allowed depends on the category of the product. The price "
+                "return period still counts. The time allowed depends on the brand and category of the product. The price "
                 "paid, less the "
                 "item's share of any discount, is refunded; the shipping fee is not."
             ),
@@ -48,12 +49,16 @@ def policies() -> list[tuple[str, str, str]]:
             "Defective items",
             f"A defective item of any category can be returned within {rules.DEFECT_DAYS} days of delivery, opened or not.",
         ),
-        *(("returns", f"Return period: {category}", _returns(category)) for category in rules.RETURN_RULES),
+        *(
+            ("returns", f"Return period: {rules.department(brand, category)}", _returns(brand, category))
+            for brand in BRANDS
+            for category in rules.CATEGORIES
+        ),
         (
             "exchange",
             "Exchanging an item",
             (
-                "A delivered item can be exchanged, opened or not, within the return period of its category for "
+                "A delivered item can be exchanged, opened or not, within its return period for "
                 "another product "
                 "of the same type that is in stock, for example another colour or size. The list price of the "
                 "new product counts, "
@@ -114,7 +119,7 @@ def policies() -> list[tuple[str, str, str]]:
             "Membership tiers",
             (
                 f"There are three tiers: standard, silver and gold. Gold members have {rules.GOLD_EXTRA_DAYS} more days for "
-                "returns and exchanges in every category that can be returned."
+                "returns and exchanges of everything that can be returned."
             ),
         ),
     ]

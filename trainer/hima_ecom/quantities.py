@@ -5,11 +5,16 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
+from trainer.hima_ecom.number_words import worded
 from trainer.hima_ecom.tools.conversion import CURRENCIES, TEMPERATURES, UNITS, convert
 
 _LETTER = r"[^\W\d_㐀-鿿]"  # of an alphabet; a Chinese character beside a number is a word of its own
 _NUMBER = re.compile(
-    rf"(?<!{_LETTER})(?<![\d_.])(?<!\d[-:,])[-+]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?!\d|[.,:\-]\d|[A-Za-z]\d)"
+    rf"(?<!{_LETTER})(?<![\d_.])(?<!\d[-:,])[-+]?(?:"
+    r"(?P<comma>[1-9]\d{0,2}(?:(?:\.\d{3})+|(?:[ ']\d{3})+),\d{1,2}|0,\d+|\d+,(?:\d{1,2}|\d{4,}))"  # 1.098,41 and 0,5
+    r"|(?P<dots>[1-9]\d{0,2}(?:\.\d{3}){2,})"  # 1.098.410
+    r"|[1-9]\d{0,2}(?:[,']\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"  # 1,098.41 and 1098.41
+    r")(?!\d|[.,:\-]\d|[A-Za-z]\d)"
 )
 MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?"
@@ -17,10 +22,11 @@ MONTH = (
 )
 _DAY = r"\b\d{1,2}(?:st|nd|rd|th)?\b"
 # Dates and times that are not written with hyphens and colons, which _NUMBER passes over itself.
-_WHEN = re.compile(
+DATE = re.compile(
     rf"{MONTH}\s+{_DAY}(?:,?\s+\d{{4}}\b)?|{_DAY}\s+(?:of\s+)?{MONTH}(?:,?\s+\d{{4}}\b)?|\b\d{{1,4}}/\d{{1,2}}/\d{{1,4}}\b"
-    r"|(?:\d{4}\s*年\s*)?\d{1,2}\s*月\s*\d{1,2}\s*[日号]|\d{1,2}\s*点(?:\s*\d{1,2}\s*分)?"
+    r"|(?:\d{4}\s*年\s*)?\d{1,2}\s*月\s*\d{1,2}\s*[日号]",
 )
+_CLOCK = re.compile(r"\d{1,2}\s*点(?:\s*\d{1,2}\s*分)?")
 
 # unit -> its other spellings, in lower case; a plural s is understood. "pound" and "dollar" are settled by what is asked for.
 _SPELLED = {
@@ -70,16 +76,48 @@ class Quantity(NamedTuple):
 
 def quantities(text: str) -> list[Quantity]:
     """Every number of a text that is no part of an id, a date or a time."""
-    text = unicodedata.normalize("NFKC", text).replace("−", "-")
-    text = _WHEN.sub(lambda match: " " * len(match.group()), text)
+    text = _without_dates(text)
     found = []
     for match in _NUMBER.finditer(text):
         sign = text[match.start() - 1 : match.start()] if match.start() else ""
         unit = _unit_at(text, match.end())
         if unit not in CURRENCIES and _BEFORE.get(sign):
             unit = _BEFORE[sign]
-        found.append(Quantity(Fraction(match.group().replace(",", "")), unit))
+        found.append(Quantity(_value(match), unit))
     return found
+
+
+def _without_dates(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
+    for what in (DATE, _CLOCK):
+        text = what.sub(lambda match: " " * len(match.group()), text)
+    return text
+
+
+def _value(match: re.Match[str]) -> Fraction:
+    """Of a number with points or commas, groups of thousands or decimals."""
+    digits = re.sub("[ ']", "", match.group())
+    if match["comma"]:
+        return Fraction(digits.replace(".", "").replace(",", "."))
+    return Fraction(digits.replace("." if match["dots"] else ",", ""))
+
+
+def worded_quantities(text: str) -> list[Quantity]:
+    """The same of numbers in words: those with a unit, and those that count something in any case."""
+    text = _without_dates(text)
+    found = [(number, _unit_at(text, number.end)) for number in worded(text)]
+    return [Quantity(number.value, unit) for number, unit in found if unit is not None or number.counts_alone]
+
+
+def kind_of(unit: str) -> str:
+    """What a unit measures: units that convert into each other are of one kind, each currency is one."""
+    if unit in TEMPERATURES:
+        return "temperature"
+    if unit in _CALENDAR:
+        return "time"
+    if unit in ("pound", "dollar"):
+        return {"pound": "mass", "dollar": "USD"}[unit]
+    return next((kind for kind, units in UNITS.items() if unit in units), unit)
 
 
 def _unit_at(text: str, position: int) -> str | None:

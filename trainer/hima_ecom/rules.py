@@ -1,5 +1,7 @@
 """The numbers that the store's rules rest on: the tools enforce them, the policies are written from them."""
 
+import hashlib
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -10,15 +12,9 @@ class ReturnRule(NamedTuple):
     opened: bool
 
 
-RETURN_RULES: dict[str, ReturnRule] = {
-    "electronics": ReturnRule(15, False),
-    "home": ReturnRule(30, True),
-    "clothing": ReturnRule(30, True),
-    "beauty": ReturnRule(14, False),
-    "toys": ReturnRule(30, False),
-    "sports": ReturnRule(45, True),
-    "grocery": ReturnRule(0, False),
-}
+CATEGORIES = ("electronics", "home", "clothing", "beauty", "toys", "sports", "grocery")
+NEVER_RETURNED = ("grocery",)
+RETURN_DAYS = range(10, 60)  # what a department may grant
 DEFECT_DAYS = 60  # a defective item of any category, opened or not
 GOLD_EXTRA_DAYS = 10  # for returns and exchanges of gold members, not for defects
 FREE_SHIPPING_CENTS = 5000
@@ -30,9 +26,24 @@ PAYMENT_CHANGEABLE = ("pending",)
 COUPON_APPLICABLE = ("pending",)
 
 
-def return_days(category: str, tier: str, *, defective: bool = False) -> int:
+def department(brand: str, category: str) -> str:
+    """What a rule for returns is about: "Velden electronics"."""
+    return f"{brand} {category}"
+
+
+@lru_cache(maxsize=1024)
+def return_rule(brand: str, category: str) -> ReturnRule:
+    """The rule of a department. Each has numbers of its own, by a hash of its name, so that knowing some tells nothing of
+    others."""
+    if category in NEVER_RETURNED:
+        return ReturnRule(0, False)
+    digest = hashlib.sha256(f"returns/{department(brand, category)}".encode()).digest()
+    return ReturnRule(RETURN_DAYS[int.from_bytes(digest[:4]) % len(RETURN_DAYS)], digest[4] % 2 == 0)
+
+
+def return_days(brand: str, category: str, tier: str, *, defective: bool = False) -> int:
     """Days after delivery within which a customer of `tier` may return an item; 0: never."""
     if defective:
         return DEFECT_DAYS
-    days = RETURN_RULES[category].days
+    days = return_rule(brand, category).days
     return days + GOLD_EXTRA_DAYS if days and tier == "gold" else days

@@ -1,92 +1,137 @@
-"""What an agent may have learned: the memory entries of the SFT samples, by the tool or the agent that they are about."""
+"""What an agent learned from an episode that it played: texts about the order of calls, where arguments come from, which field
+answers, rounding, units and refusals, each worded in several ways. They hold no value of the episode, so that they help with
+others of its family."""
 
+import json
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-# tool or sub-agent -> what is worth remembering of it
-STRATEGIES: dict[str, tuple[str, ...]] = {
-    # of the master
-    "qa": (
-        "Questions about products' facts and the store's rules go to qa.",
-        "Ask qa for one fact at a time, with the full name.",
-    ),
-    "efc": (
-        "Orders, prices, stock, coupons and every change go to efc; pass on all ids.",
-        "If efc says that something is refused, tell the customer why.",
-        "Give efc the customer's e-mail if the query has one.",
-    ),
-    "gfc": (
-        "Dates, weather, units, currencies and reminders go to gfc.",
-        "Give gfc the exact amount that another agent found.",
-    ),
-    "math": ("Leave arithmetic to math; pass on the numbers.", "Say how many decimal places are wanted."),
-    # of qa
-    "search_knowledge": (
-        "Search with the full name of the product and one word of the question.",
-        "For return periods, search 'return period' and the category.",
-        "If no title fits, say that there is no information.",
-    ),
-    "read_document": ("Read the whole document when the excerpt ends in dots.",),
-    # of efc
-    "find_customer": ("Identify the customer by e-mail before anything about orders.",),
-    "get_customer": ("get_customer shows ids of addresses and payment methods.",),
-    "get_order": (
-        "get_order shows items with ids, address, payments and parcel.",
-        "Item ids are in the order, such as O00001-1.",
-    ),
-    "list_orders": (
-        "Without an order number, list the orders; the newest comes first.",
-        "Filter list_orders by status to count.",
-    ),
-    "track_shipment": ("The carrier is known to track_shipment only.",),
-    "search_products": (
-        "Sort by price_ascending and limit the results to find the cheapest.",
-        "Attributes must be equal exactly.",
-    ),
-    "get_product": ("get_product shows price, promotion price, stock and variants at once.",),
-    "get_reviews": ("get_reviews counts the reviews by stars.",),
-    "list_promotions": ("Promotions belong to categories and run between two dates.",),
-    "check_coupon": (
-        "check_coupon with an order tells the discount without applying it.",
-        "Compare coupons before applying one.",
-    ),
-    "cancel_order": ("An order can be cancelled only before it ships.", "Pass on the customer's reason when cancelling."),
-    "change_address": ("Change an address by the id of a saved one.",),
-    "change_payment_method": ("Only pending orders can be paid another way.",),
-    "apply_coupon": ("An order takes one coupon, and only while it is pending.",),
-    "return_items": (
-        "Return by item ids, with the condition the customer states.",
-        "Opened electronics, beauty and toys do not come back.",
-    ),
-    "exchange_item": ("An exchange needs a payment method where the new product costs more.",),
-    # of gfc
-    "get_today": ("Ask for today's date before counting from it.",),
-    "date_add": ("A negative number of days goes back in time.",),
-    "days_between": ("days_between is negative when the end comes first.",),
-    "weekday": ("weekday needs a date as YYYY-MM-DD.",),
-    "convert_time": ("convert_time says whether the day changes.",),
-    "get_weather": ("The weather is known from a week ago to two weeks ahead.",),
-    "set_reminder": ("A reminder needs a date from today on; the time is 09:00 if none is given.",),
-    "list_reminders": ("list_reminders shows the soonest first.",),
-    "convert_unit": ("Units are written short: km, kg, lb, celsius.",),
-    "convert_currency": ("Currencies are codes such as EUR; results are rounded to cents.",),
-    "count_words": ("count_words counts words, characters and lines at once.",),
-    "change_case": ("change_case knows upper, lower and title.",),
-    "reverse_text": ("reverse_text turns characters or words around.",),
-    "sort_lines": ("sort_lines can drop repeated lines.",),
-    # of math
-    "calculate": ("Put the whole calculation into one expression.", "Use round(x, 2) for money.", "15% of x is x * 15%."),
-    "solve_linear": ("Write the equation with one variable, such as 3x + 4 = 19.",),
-    "statistics": ("statistics knows sum, mean, median, min, max, range and variance.",),
-}
+from trainer.hima_ecom.strategy_words import (
+    ARGUMENTS,
+    BEGIN,
+    DELEGATE,
+    FIELD,
+    FROM_RESULT,
+    FROM_TASK,
+    HAND_ON,
+    LAST,
+    MANY,
+    NOT_USED,
+    ONE_CALL,
+    ORDER,
+    REFUSED,
+    ROUND,
+    UNIT,
+)
+from trainer.react import Action, Answer
+
+_UNIT = re.compile(r"\d (USD|EUR|GBP|JPY|CNY|CAD|AUD|INR|BRL|CHF|grams|months|days|weeks|lb)\b")
 
 
-def recall(rng: random.Random, used: Sequence[str], known: Sequence[str]) -> list[str]:
-    """One to three entries: some about what is used, some about other things that the agent knows, in random order."""
-    about = [text for name in dict.fromkeys(used) for text in STRATEGIES[name]]
-    other = [text for name in known if name not in used for text in STRATEGIES[name]]
-    count = rng.randint(1, 3)
-    chosen = rng.sample(about, min(len(about), rng.randint(1, count)))
-    chosen += rng.sample(other, min(len(other), count - len(chosen)))
-    rng.shuffle(chosen)
-    return chosen
+class Step(NamedTuple):
+    """What an agent did, and what it saw of it ("" after an answer)."""
+
+    act: Action | Answer
+    seen: str
+
+
+def lessons(topic: str, task: str, steps: Sequence[Step]) -> list[tuple[tuple[str, ...], dict[str, str]]]:
+    """(wordings, facts) of everything that is worth remembering of one agent's part in an episode.
+
+    Args: topic: what the family is about, such as "the total of an order". task: what the agent was asked.
+    """
+    actions = [(step.act, step.seen) for step in steps if isinstance(step.act, Action)]
+    answer = next((step.act.text for step in reversed(steps) if isinstance(step.act, Answer)), "")
+    about, found = {"topic": topic}, list[tuple[tuple[str, ...], dict[str, str]]]()
+    names = [action.name for action, _ in actions]
+    if not names:
+        return found
+    if "task" in actions[0][0].arguments:  # the master's calls are of agents
+        return [*_of_master(about, names, actions)]
+    if len(names) == 1:
+        found.append((ONE_CALL, about | {"tool": names[0]}))
+    else:
+        found.append((ORDER, about | {"calls": ", then ".join(names)}))
+        found.append((BEGIN, about | {"tool": names[0]}))
+        found.append((LAST, about | {"tool": names[-1], "count": str(len(names))}))
+    for i, (action, seen) in enumerate(actions):
+        facts = about | {"tool": action.name}
+        if action.arguments:
+            found.append((ARGUMENTS, facts | {"arguments": " and ".join(action.arguments)}))
+        for name, value in action.arguments.items():
+            source = next((other.name for other, before in reversed(actions[:i]) if _stands_in(value, before)), None)
+            if _stands_in(value, task):
+                found.append((FROM_TASK, facts | {"argument": name}))
+            elif source is not None:
+                found.append((FROM_RESULT, facts | {"argument": name, "source": source}))
+        if "round(" in str(action.arguments.get("expression", "")):
+            found.append((ROUND, facts))
+        result = _object(seen)
+        if "error" in result:
+            found.append((REFUSED, facts))
+        elif i == len(actions) - 1:
+            found += ((FIELD, facts | {"field": name}) for name in _fields(result, answer))
+    unit = _UNIT.search(answer)
+    if unit is not None:
+        found.append((UNIT, about | {"unit": unit.group(1)}))
+    return found
+
+
+def _of_master(about: dict[str, str], names: Sequence[str], actions: Sequence[tuple[Action, str]]) -> Iterator[Any]:
+    yield DELEGATE, about | {"calls": ", then ".join(names), "tool": names[0]}
+    if len(names) > 1:
+        yield MANY, about | {"count": str(len(names)), "tool": names[-1]}
+    for (before, seen), (after, _) in zip(actions, actions[1:], strict=False):
+        numbers = set(re.findall(r"\d[\d.:-]*\d", seen)) & set(re.findall(r"\d[\d.:-]*\d", str(after.arguments["task"])))
+        if numbers:
+            yield HAND_ON, about | {"source": before.name, "tool": after.name}
+    yield (
+        NOT_USED,
+        about | {"tool": names[0], "others": " and ".join(n for n in ("qa", "efc", "gfc", "math") if n not in names)},
+    )
+
+
+def _stands_in(value: Any, text: str) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(not isinstance(one, bool) and len(str(one)) > 1 and str(one) in text for one in values)
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _fields(result: Mapping[str, Any], answer: str) -> list[str]:
+    """The fields of a result whose values the answer repeats, ids aside."""
+    plain = {name: str(value) for name, value in result.items() if isinstance(value, str | int | float)}
+    return [name for name, value in plain.items() if not name.endswith("id") and len(value) > 1 and value in answer]
+
+
+class Lessons:
+    """What each agent has learned so far, by family; `recall` gives it out again as the memory of a later episode."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._known: dict[str, dict[str, dict[str, None]]] = {}  # agent -> family -> texts
+
+    def learn(self, agent: str, family: str, topic: str, task: str, steps: Sequence[Step]) -> None:
+        """Remembers an episode, each lesson in one of its wordings."""
+        texts = self._known.setdefault(agent, {}).setdefault(family, {})
+        for wordings, facts in lessons(topic, task, steps):
+            texts[self._rng.choice(wordings).format(**facts)] = None
+
+    def recall(self, agent: str, family: str) -> list[str]:
+        """One to three entries: some of the family, some of other families of the agent, in random order; none if there are none."""
+        known = self._known.get(agent, {})
+        about, others = list(known.get(family, ())), [name for name in known if name != family]
+        count = self._rng.randint(1, 3)
+        chosen = self._rng.sample(about, min(len(about), self._rng.randint(1, count)))
+        if len(chosen) < count and others:
+            chosen.append(self._rng.choice(list(known[self._rng.choice(others)])))
+        self._rng.shuffle(chosen)
+        return list(dict.fromkeys(chosen))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainer.hima_ecom import Session, World
+from trainer.hima_ecom import Session, World, rules
 from trainer.hima_ecom.generation.dates import before
 
 Row = dict[str, Any]
@@ -41,6 +41,11 @@ class Case:
     def set_category(self, category: str) -> None:
         for item in self.items:
             self.store.update("products", self.store.row("products", item["product_id"]), category=category)
+
+    def return_days(self, item: Row) -> int:
+        """Days in which an item may come back, for a standard customer."""
+        product = self.store.row("products", item["product_id"])
+        return rules.return_days(product["brand"], product["category"], "standard")
 
     def set_tier(self, tier: str) -> None:
         self.store.update("customers", self.store.row("customers", self.order["customer_id"]), tier=tier)

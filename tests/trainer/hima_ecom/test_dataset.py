@@ -1,6 +1,8 @@
 """The dataset: bytes from a seed, counts as planned, no leak, and every bad line named."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,9 @@ import pytest
 from trainer.agents import hima_ecom_agents
 from trainer.hima_ecom.dataset import InvalidDatasetError, read_samples, read_tasks, validate, write_dataset
 from trainer.hima_ecom.dataset.write import Plan
-from trainer.prompts import system_prompt
-from trainer.react import Malformed, parse
+from trainer.hima_ecom.strategies import Step, lessons
+from trainer.prompts import first_message, system_prompt
+from trainer.react import Action, Answer, Malformed, parse
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +73,51 @@ def test_samples_are_whole_contexts(folder: Path) -> None:
             assert message["role"] != "assistant" or not isinstance(parse(message["content"]), Malformed)
 
 
-def test_no_sample_is_told_twice(folder: Path) -> None:
-    told = [(sample.agent, *(m["content"] for m in sample.messages)) for sample in read_samples(folder / "sft.jsonl")]
-    assert len(set(told)) == len(told)
+def test_no_two_samples_differ_in_their_memory_alone(folder: Path) -> None:
+    samples = read_samples(folder / "sft.jsonl")
+    assert len({sample.told for sample in samples}) == len(samples)
+    one = next(sample for sample in samples if sample.memory)
+    other = first_message(one.messages[0]["content"].partition("Task: ")[2], ["Be quick."])
+    messages = ({"role": "user", "content": other}, *one.messages[1:])
+    assert replace(one, memory=("Be quick.",), messages=messages).told == one.told
+
+
+def test_memory_is_what_earlier_episodes_taught(folder: Path) -> None:
+    """Of the family mostly, of this agent always, and in many words."""
+    samples = [sample for sample in read_samples(folder / "sft.jsonl") if sample.memory]
+    texts = {text for sample in samples for text in sample.memory}
+    assert len(texts) > 0.6 * len(samples), (len(texts), len(samples))  # 54 texts for all would be 0.1 of these
+    assert all(1 <= len(sample.memory) <= 3 for sample in samples)
+    own = {agent.name: agent.tool_names for agent in hima_ecom_agents().values()}
+    for sample in samples:
+        foreign = {name for names in own.values() for name in names - own[sample.agent] if "_" in name}
+        assert not {word.strip(".,:;()") for text in sample.memory for word in text.split()} & foreign, sample.memory
+    numbers = re.compile(r"\b[OPCAM]\d{3,}|\d{4}-\d\d-\d\d|\d+\.\d")
+    assert not [text for text in texts if numbers.search(text)]  # no value of an episode
+
+
+def test_lessons_are_read_off_an_episode() -> None:
+    steps = [
+        Step(Action("get_order", {"order_id": "O00012"}), '{"items":[{"item_id":"O00012-1"}],"total":"12.50"}'),
+        Step(Action("return_items", {"order_id": "O00012", "item_ids": ["O00012-1"]}), '{"refund":"12.50"}'),
+        Step(Answer("The refund is 12.50 USD."), ""),
+    ]
+    found = lessons("returning an item", "Return the mug of O00012.", steps)
+    said = [wordings[0].format(**facts) for wordings, facts in found]
+    assert said == [
+        "For returning an item: get_order, then return_items.",
+        "Begin with get_order when the question is about returning an item.",
+        "For returning an item the last of 2 calls is return_items; then answer at once.",
+        "For returning an item, get_order needs order_id.",
+        "The order_id that get_order wants is in the task when it is about returning an item.",
+        "For returning an item, return_items needs order_id and item_ids.",
+        "The order_id that return_items wants is in the task when it is about returning an item.",
+        "Take item_ids of return_items from what get_order returned (returning an item).",
+        "The answer about returning an item is the field refund of return_items.",
+        "Say the unit with the number: USD for returning an item.",
+    ]
+    refused = [Step(Action("get_order", {"order_id": "O1"}), '{"error":"no"}'), Step(Answer("No."), "")]
+    assert any("refuses" in wordings[0] for wordings, _ in lessons("x", "O1", refused))
 
 
 def test_our_files_are_valid(folder: Path) -> None:

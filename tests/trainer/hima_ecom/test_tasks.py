@@ -15,7 +15,7 @@ from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks, stream_tasks
 from trainer.hima_ecom.tasks.cooperation import chains
 from trainer.hima_ecom.tasks.families import FAMILIES
 from trainer.hima_ecom.tasks.phrases import Phrases
-from trainer.hima_ecom.tasks.pools import held_out
+from trainer.hima_ecom.tasks.pools import department, held_out
 from trainer.hima_ecom.tasks.qa_products import WARRANTY, WEIGHT
 from trainer.hima_ecom.tasks.task import SPLITS
 from trainer.react import Action, parse
@@ -71,7 +71,7 @@ def test_nothing_of_the_test_split_is_in_training(full: World, drawn: dict) -> N
     train = {task.query for (split, _), tasks in drawn.items() for task in tasks if split == "train"}
     test = {task.query for (split, _), tasks in drawn.items() for task in tasks if split == "test"}
     assert not train & test
-    families = {row.row["product_id"]: row.row["family_id"] for row in full.products.values()}
+    families = {row.row["product_id"]: department(row.row) for row in full.products.values()}
     orders = {row["order_id"]: row["customer_id"] for row in full.all("orders")}
     for (split, _), tasks in drawn.items():
         for task in tasks:

@@ -44,7 +44,7 @@ def test_needs_neither_torch_nor_himakernels() -> None:
 
 def test_the_full_size() -> None:
     world = World.in_memory(0, "full")
-    assert [len(world.all(t)) for t in ("products", "customers", "orders")] == [600, 500, 1500]
+    assert [len(world.all(t)) for t in ("products", "customers", "orders")] == [1200, 500, 1500]
     statuses = {row["status"] for row in world.all("orders")}
     assert statuses == {"pending", "processing", "shipped", "delivered", "cancelled"}
 
@@ -85,7 +85,7 @@ def test_every_family_has_variants_and_every_rule_a_case(world: World) -> None:
     for product in world.all("products"):
         families[product["family_id"]] = families.get(product["family_id"], 0) + 1
     assert sum(count < 2 for count in families.values()) <= 1  # the last may be cut
-    assert {p["category"] for p in world.all("products")} == set(rules.RETURN_RULES)
+    assert {p["category"] for p in world.all("products")} == set(rules.CATEGORIES)
     coupons = world.all("coupons")
     assert any(c["expires_on"] < world.today for c in coupons)
     assert any(c["starts_on"] > world.today for c in coupons)

@@ -1,6 +1,5 @@
 """SFT samples: what one agent reads and writes while the expert solves a task."""
 
-import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,9 +7,11 @@ from typing import Any
 from trainer.agents import hima_ecom_agents
 from trainer.episode import Episode
 from trainer.hima_ecom.environment import HimaEcomEnv
-from trainer.hima_ecom.strategies import recall
+from trainer.hima_ecom.strategies import Lessons, Step
 from trainer.hima_ecom.tasks import Task
-from trainer.react import Action, parse
+from trainer.hima_ecom.tasks.families import FAMILIES
+from trainer.prompts import first_message
+from trainer.react import Action, Answer, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +41,27 @@ class Sample:
         fields = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         return cls(**fields | {"memory": tuple(record["memory"]), "messages": tuple(record["messages"])})
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What the agent reads and writes, without its memory: two samples with the same differ in their memory at most."""
+        first, *others = (message["content"] for message in self.messages)
+        return (self.agent, first.removeprefix(first_message("", self.memory)), *others)
 
-def samples(task: Task, env: HimaEcomEnv, rng: random.Random, *, memory: bool) -> Iterator[Sample]:
-    """The contexts of all agents in the expert's episode of a task; with `memory`, each has strategies of its own."""
+
+def samples(task: Task, env: HimaEcomEnv, memory: Lessons | None) -> Iterator[Sample]:
+    """The contexts of all agents in the expert's episode of a task; with `memory`, each recalls what it learned from episodes
+    before this one, and learns from it."""
     agents = hima_ecom_agents()
-    used: dict[str, list[str]] = {}
-    for node in task.trajectory:
-        step = parse(node["text"])
-        if isinstance(step, Action):
-            used.setdefault(node["agent"], []).append(step.name)
 
     def retrieve(agent: str, query: str) -> list[str]:
-        return recall(rng, used[agent], sorted(agents[agent].tool_names)) if memory else []
+        return memory.recall(agent, task.family) if memory is not None else []
 
     episode = Episode(env, agents, task=task, episode_id=task.id, retrieve=retrieve)
     for node in task.trajectory:
         episode.act(node["text"])
     assert episode.reward == 1.0, task
     for agent, context in episode.contexts.items():
-        yield Sample(
+        sample = Sample(
             id=f"{task.id}/{agent}",
             agent=agent,
             column=task.column,
@@ -68,3 +71,29 @@ def samples(task: Task, env: HimaEcomEnv, rng: random.Random, *, memory: bool) -
             memory=episode.strategies[agent],
             messages=tuple({"role": message.role, "content": message.content} for message in context[1:]),
         )
+        yield sample
+        if memory is not None:
+            memory.learn(agent, task.family, _topic(task), sample.told[1], _steps(sample))
+
+
+def _topic(task: Task) -> str:
+    """What a task's family is about, as its docstring says it; of a chain of parts, which agents it takes."""
+    if task.column == "cooperation":
+        asked = [
+            step.name
+            for node in task.trajectory
+            if node["agent"] == "master" and isinstance(step := parse(node["text"]), Action)
+        ]
+        return f"a request for {' and '.join(dict.fromkeys(asked))} in {len(asked)} parts"
+    doc = next(family.write.__doc__ for family in FAMILIES[task.column] if family.name == task.family)
+    assert doc is not None, task.family
+    text = " ".join(doc.split()).rstrip(".")
+    return text[0].lower() + text[1:]
+
+
+def _steps(sample: Sample) -> list[Step]:
+    """What the agent wrote, each with what it observed next."""
+    contents = [message["content"] for message in sample.messages[1:]]
+    read = [parse(text) for text in contents[::2]]
+    seen = [text.removeprefix("Observation: ") for text in contents[1::2]] + [""]
+    return [Step(act, saw) for act, saw in zip(read, seen, strict=False) if isinstance(act, Action | Answer)]

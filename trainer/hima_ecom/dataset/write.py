@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from trainer.hima_ecom.dataset.datasheet import datasheet
 from trainer.hima_ecom.dataset.samples import Sample, samples
 from trainer.hima_ecom.environment import HimaEcomEnv
+from trainer.hima_ecom.strategies import Lessons
 from trainer.hima_ecom.tasks import COLUMNS, Task, stream_tasks
 from trainer.hima_ecom.world import World
 
@@ -89,10 +90,12 @@ def _by_column(world: World, seed: int, split: str, count: int, seen: set[str]) 
 
 
 def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sample]:
-    """The SFT samples of every column; of each column's the first ones have memory, then all are shuffled."""
+    """The SFT samples of every column; of each column's the first ones have memory, then all are shuffled. No two differ in their
+    memory alone."""
     env, rng = HimaEcomEnv(world), random.Random(f"{seed}/samples")
+    lessons = Lessons(random.Random(f"{seed}/lessons"))
     found: list[Sample] = []
-    known: set[tuple[Any, ...]] = set()  # what is told twice, word for word, counts once
+    known: set[tuple[str, ...]] = set()
     with_memory = dict(_shares(plan.with_memory))
     for column, share in _shares(plan.sft):
         counts: Counter[bool] = Counter()
@@ -100,10 +103,10 @@ def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sa
         stream = stream_tasks(world, seed, "sft", column, seen=seen)
         for memory in (True, False):
             while counts[memory] < wanted[memory]:
-                for sample in samples(next(stream), env, rng, memory=memory):
-                    told = (sample.agent, *(message["content"] for message in sample.messages))
-                    if told not in known and counts[memory] < wanted[memory]:
-                        known.add(told)
+                for sample in samples(next(stream), env, lessons if memory else None):
+                    fits = bool(sample.memory) == memory and counts[memory] < wanted[memory]
+                    if fits and sample.told not in known:
+                        known.add(sample.told)
                         counts[memory] += 1
                         found.append(sample)
     rng.shuffle(found)

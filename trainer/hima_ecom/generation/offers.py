@@ -14,7 +14,7 @@ WEATHER_DAYS = (-7, 14)  # first and last day of the weather table, counted from
 def make_promotions(rng: random.Random, today: str) -> list[Row]:
     """Three promotions a category: running, over, to come."""
     rows: list[Row] = []
-    for category in rules.RETURN_RULES:
+    for category in rules.CATEGORIES:
         for name, starts, ends in (("Spring", -90, -30), ("June", -10, 14), ("Summer", 20, 60)):
             percent = rng.choice((5, 10, 15, 20, 25))
             rows.append(
@@ -33,7 +33,7 @@ def make_promotions(rng: random.Random, today: str) -> list[Row]:
 def make_coupons(rng: random.Random, today: str) -> list[Row]:
     """Coupons of every kind of rule: percent or fixed, with a minimum, for a category, once a customer, expired, to come."""
     rows: list[Row] = []
-    categories = (None, None, *rules.RETURN_RULES)
+    categories = (None, None, *rules.CATEGORIES)
     for number in range(24):
         category = categories[number % len(categories)]
         percent = rng.random() < 0.6

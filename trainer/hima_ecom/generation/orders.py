@@ -42,7 +42,7 @@ class OrderMaker:
             status, left + rng.randint(1, 3)
         )
         chosen = rng.sample(self.products, rng.randint(1, 4))
-        lines = [(p[0], rng.choice((1, 1, 1, 2, 3)), p[8] - rng.choice((0, 0, 0, 200))) for p in chosen]
+        lines = [(p[0], rng.choice((1, 1, 1, 2, 3, 4, 5, 6, 8, 10, 12)), p[8] - rng.choice((0, 0, 0, 200))) for p in chosen]
         subtotal = sum(quantity * price for _, quantity, price in lines)
         shipping = 0 if subtotal >= rules.FREE_SHIPPING_CENTS else rules.SHIPPING_CENTS
         code, discount = (None, 0)

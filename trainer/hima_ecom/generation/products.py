@@ -2,9 +2,11 @@
 
 import json
 import random
+from collections.abc import Sequence
 from itertools import product
 
 from trainer.hima_ecom import catalog
+from trainer.hima_ecom.care import CARE
 from trainer.hima_ecom.generation.dates import before
 
 Row = tuple[object, ...]
@@ -53,12 +55,12 @@ def make_products(rng: random.Random, count: int) -> list[Row]:
 
 
 def make_reviews(rng: random.Random, products: list[Row], customers: int, today: str) -> tuple[list[Row], list[Row]]:
-    """Up to eight reviews a product; returns (products with their mean rating to one decimal, reviews)."""
+    """Up to 36 reviews a product; returns (products with their mean rating to one decimal, reviews)."""
     reviews: list[Row] = []
     rated: list[Row] = []
     for row in products:
         mood = rng.choice((2, 3, 4, 4, 5))
-        stars = [min(5, max(1, mood + rng.randint(-1, 1))) for _ in range(rng.randint(1, 8))]
+        stars = [min(5, max(1, mood + rng.randint(-1, 1))) for _ in range(rng.randint(1, 36))]
         for value in stars:
             title, body = rng.choice(catalog.REVIEWS[value])
             author = f"C{rng.randint(1, customers):04d}"
@@ -79,9 +81,25 @@ def make_reviews(rng: random.Random, products: list[Row], customers: int, today:
     return rated, reviews
 
 
+class _Deck:
+    """Deals values from a shuffled deck; a new one when all are dealt."""
+
+    def __init__(self, rng: random.Random, values: Sequence[str]) -> None:
+        self._rng, self._values, self._left = rng, values, [""][:0]
+
+    def deal(self) -> str:
+        """The next value."""
+        if not self._left:
+            self._left = self._rng.sample(self._values, len(self._values))
+        return self._left.pop()
+
+
 def make_questions(rng: random.Random, products: list[Row]) -> list[Row]:
-    """Two to four answered questions for the first variant of each family."""
+    """Every question that fits the first variant of each family, answered. Each kind of answer is dealt from shuffled decks, so
+    that none is frequent."""
     rows: list[Row] = []
+    months, countries = _Deck(rng, catalog.MONTHS), _Deck(rng, tuple(catalog.ORIGINS))
+    care = {category: _Deck(rng, advice) for category, advice in CARE.items()}
     seen = set()
     for row in products:
         if row[1] in seen:
@@ -91,15 +109,15 @@ def make_questions(rng: random.Random, products: list[Row]) -> list[Row]:
         shared = next(iter(attributes.items()))
         category = str(row[3])
         fitting = [pair for pair in catalog.QUESTIONS if category in catalog.ONLY_FOR.get(pair[0], (category,))]
-        for question, answer in rng.sample(fitting, rng.randint(2, min(4, len(fitting)))):
+        for question, answer in fitting:
             facts = {
                 "name": str(row[5]).partition(" (")[0],
                 "attribute": shared[0].replace("_", " "),
                 "value": shared[1],
-                "months": rng.choice((6, 12, 24, 36, 60)),
-                "country": rng.choice(tuple(catalog.ORIGINS)),
+                "months": months.deal() if "{months}" in answer else "",
+                "country": countries.deal() if "{country}" in answer else "",
                 "grams": rng.randrange(*catalog.GRAMS[str(row[2])], 10),
-                "care": rng.choice(catalog.CARE.get(category, ("",))),
+                "care": care[category].deal() if "{care}" in answer else "",
             }
             rows.append((f"K{len(rows) + 1:04d}", row[0], question.format(**facts), answer.format(**facts)))
     return rows

@@ -20,7 +20,7 @@ class Size(NamedTuple):
     orders: int
 
 
-SIZES: dict[str, Size] = {"small": Size(90, 40, 160), "full": Size(600, 500, 1500)}
+SIZES: dict[str, Size] = {"small": Size(90, 40, 160), "full": Size(1200, 500, 1500)}
 
 
 def generate(seed: int, size: str) -> dict[str, list[tuple[Any, ...]]]:

@@ -126,9 +126,10 @@ class Builder:
         listed = [{"agent": agent, "name": name, "arguments": arguments} for agent, name, arguments in calls]
         self.parts.append({"kind": "calls", "calls": listed})
 
-    def expect_refusal(self, *reasons: str) -> None:
-        """The answer must say that it cannot be done, and why."""
-        self.parts.append({"kind": "refusal", "reasons": list(reasons)})
+    def expect_refusal(self, *reasons: str, reject: tuple[str, ...] = ()) -> None:
+        """The answer must say that it cannot be done, and why; `reject`: reasons of other refusals."""
+        others = [text for text in reject if text not in reasons]
+        self.parts.append({"kind": "refusal", "reasons": list(reasons), "reject": others})
 
     def task(self, id: str, column: str, family: str) -> Task:
         """The finished task. What was written is checked as a state."""

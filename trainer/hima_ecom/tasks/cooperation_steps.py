@@ -7,6 +7,7 @@ from trainer.hima_ecom import rules
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.cooperation_sources import Value
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases, dates
+from trainer.hima_ecom.tasks.pools import department, held_out
 from trainer.hima_ecom.tasks.qa_products import find
 from trainer.hima_ecom.tasks.wording import rounded
 from trainer.hima_ecom.tools.conversion import CURRENCIES
@@ -252,7 +253,7 @@ def return_until(b: Builder, value: Value) -> Value:
     if match is None:
         raise Skip("the excerpt is cut")
     days = int(match.group(1))
-    qa.answer(f"Items of the category {category} can be returned within {days} days of delivery.")
+    qa.answer(f"{category} items can be returned within {days} days of delivery.")
     _, last = _add_days(b, value.text, days, "Now the date; the gfc agent can count days.")
     b.part(
         b.phrase(UNTIL, category=category),
@@ -263,15 +264,15 @@ def return_until(b: Builder, value: Value) -> Value:
 
 
 def _returnable(b: Builder, order_id: str) -> str:
-    """A category in an order with a return period that is the same for its customer as for most."""
+    """A department of this split in an order, with a return period that is the same for its customer as for most."""
     order = b.pools.world.row("orders", order_id)
     assert order is not None
     customer = b.pools.world.row("customers", order["customer_id"])
     assert customer is not None
-    products = b.pools.world.products
     items = b.peek(order["customer_id"], "get_order", order_id=order_id)["items"]
-    found = {str(products[item["product_id"]].row["category"]) for item in items}
-    fitting = sorted(name for name in found if rules.RETURN_RULES[name].days)
+    rows = [b.pools.world.products[item["product_id"]].row for item in items]
+    mine = [row for row in rows if held_out(department(row)) == b.pools.test]
+    fitting = sorted({department(row) for row in mine if rules.return_rule(row["brand"], row["category"]).days})
     if customer["tier"] == "gold" or not fitting:
         raise Skip("a longer period, or none")
     return b.rng.choice(fitting)

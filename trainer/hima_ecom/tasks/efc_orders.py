@@ -1,7 +1,9 @@
 """EFC, reading: what a customer asks about their orders and parcels."""
 
 from trainer.hima_ecom.base import Row
+from trainer.hima_ecom.names import CARRIERS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
+from trainer.hima_ecom.tasks.efc_wishes import also
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases, dates
 from trainer.hima_ecom.tasks.qa_products import product_name
@@ -111,6 +113,23 @@ COUNT = Phrases(
     ("我有几个{status}的订单？", "请数一下我{status}的订单。"),
     ("我名下{status}的订单有多少个？",),
 )  # fmt: skip
+ITS_TOTAL = Phrases(
+    (
+        "And what is its total?",
+        "Tell me its sum, too.",
+        "What does it come to?",
+        "I no longer know what it cost; how much was it?",
+    ),
+    ("State the amount as well.", "And which sum stands under it?"),
+    ("总金额是多少？", "也请告诉我总价。"),
+    ("顺便说一下一共多少钱。",),
+)
+NUMBERS = Phrases(
+    ("Give me their numbers, too.", "And which are they?", "List their numbers as well.", "Name each of them, please."),
+    ("I also want to see under which numbers they run.", "Spell out the order numbers with it."),
+    ("也请列出订单号。", "分别是哪些订单？"),
+    ("订单编号也一并告诉我。",),
+)  # fmt: skip
 
 
 def named(b: Builder, customer_id: str) -> str:
@@ -120,24 +139,25 @@ def named(b: Builder, customer_id: str) -> str:
     return b.phrase(NAMED, first=row["first_name"], last=row["last_name"], customer=customer_id)
 
 
-def _order(b: Builder, ask: Phrases, task: str, *statuses: str) -> tuple[Expert, Row]:
+def _order(b: Builder, ask: Phrases, task: str, *statuses: str, more: Phrases | None = None) -> tuple[Expert, Row]:
     """A question about one order by its number: (the expert, the order as it sees it)."""
     row = b.pools.order(b.rng, *statuses)
     b.customer(row["customer_id"])
     key = row["order_id"]
-    b.ask(b.phrase(ask, order=key))
+    b.ask(b.phrase(ask, order=key) if more is None else also(b, b.phrase(ask, order=key), more))
     efc = b.delegate("efc", task.format(order=key), "A question about an order; the efc agent can look.")
     return efc, efc.call("get_order", "I read the order.", order_id=key)
 
 
 @family("efc", 1)
 def order_status(b: Builder) -> None:
-    """The status of an order."""
-    efc, order = _order(b, STATUS, "What is the status of order {order}?")
-    key, status = order["order_id"], order["status"]
-    efc.answer(f"Order {key} is {status}.")
+    """The status of an order, and its total."""
+    efc, order = _order(b, STATUS, "What is the status of order {order}, and what is its total?", more=ITS_TOTAL)
+    key, status, total = order["order_id"], order["status"], order["total"]
+    efc.answer(f"Order {key} is {status}; its total is {total} USD.")
     b.expect_text(status, reject=tuple(other for other in STATUSES if other != status))
-    b.finish(f"Your order {key} is {status}.", f"您的订单 {key} {WORDS_ZH[status]}。")
+    b.expect_number(total, "USD")
+    b.finish(f"Your order {key} is {status}; its total is {total} USD.", f"订单 {key} {WORDS_ZH[status]}，总额 {total} USD。")
 
 
 @family("efc", 1)
@@ -192,7 +212,7 @@ def carrier(b: Builder) -> None:
     efc = b.delegate("efc", f"Which carrier brings order {key}?", "A question about a parcel; the efc agent can track it.")
     parcel = efc.call("track_shipment", "I track the parcel.", order_id=key)
     efc.answer(f"Order {key} is with {parcel['carrier']}.")
-    b.expect_text(parcel["carrier"], reject=tuple(c for c in ("NorthPost", "SwiftParcel", "BlueVan") if c != parcel["carrier"]))
+    b.expect_text(parcel["carrier"], reject=tuple(c for c in CARRIERS if c != parcel["carrier"]))
     b.finish(f"Your order {key} is with {parcel['carrier']}.", f"订单 {key} 由 {parcel['carrier']} 配送。")
 
 
@@ -258,16 +278,26 @@ def latest_status(b: Builder) -> None:
 
 @family("efc", 2)
 def count_orders(b: Builder) -> None:
-    """How many orders of a status a customer has."""
+    """How many orders of a status a customer has, and which."""
     customer = b.rng.choice(b.pools.customers)["customer_id"]
     status = b.rng.choice(STATUSES)
     b.customer(customer)
     said = WORDS_ZH[status] if b.zh else status
-    b.ask(("" if b.zh else " ").join((named(b, customer), b.phrase(COUNT, status=said))))
-    efc = b.delegate("efc", f"How many orders of the customer are {status}?", "The efc agent can list the orders of a status.")
-    count = efc.call("list_orders", f"I list the {status} orders.", status=status)["count"]
+    b.ask(("" if b.zh else " ").join((named(b, customer), b.phrase(COUNT, status=said), b.phrase(NUMBERS))))
+    task = f"How many orders of the customer are {status}, and what are their numbers?"
+    efc = b.delegate("efc", task, "The efc agent can list the orders of a status.")
+    listed = efc.call("list_orders", f"I list the {status} orders.", status=status)
+    count = listed["count"]
     if not count:
         raise Skip("none: a guess would do")
-    efc.answer(f"The customer has {count} {status} order{'s' * (count != 1)}.")
+    ids = [order["order_id"] for order in listed["orders"]]
+    if len(ids) != count:
+        raise Skip("not all are shown")
+    shown = ", ".join(ids)
+    efc.answer(f"The customer has {count} {status} order{'s' * (count != 1)}: {shown}.")
     b.expect_number(str(count), None, "0")
-    b.finish(f"You have {count} {status} order{'s' * (count != 1)}.", f"您有 {count} 个{WORDS_ZH[status]}的订单。")
+    for key in ids:
+        b.expect_text(key)
+    b.finish(
+        f"You have {count} {status} order{'s' * (count != 1)}: {shown}.", f"您有 {count} 个{WORDS_ZH[status]}的订单：{shown}。"
+    )

@@ -3,6 +3,7 @@
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.attributes import can_be_said, said
 from trainer.hima_ecom.tasks.builder import Builder, Skip
+from trainer.hima_ecom.tasks.efc_wishes import also
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.qa_products import product_name
@@ -104,6 +105,17 @@ COUPON = Phrases(
     ("优惠券 {code} 用在订单 {order} 上能减多少？", "订单 {order} 用 {code} 可以省多少钱？"),
     ("先别用，{code} 能给 {order} 优惠多少？",),
 )  # fmt: skip
+ITS_PRICE = Phrases(
+    (
+        "What is its list price?",
+        "Tell me the list price, too.",
+        "And at what price is it listed?",
+        "How much is it, by list price?",
+    ),
+    ("State what it is listed at.", "I need its list price as well."),
+    ("它的标价是多少？", "也请告诉我标价。"),
+    ("顺便说一下标价。",),
+)
 VARIANT = Phrases(
     (
         "Which product is the variant of {product} with {value}?",
@@ -200,13 +212,13 @@ def cheapest_product(b: Builder) -> None:
 
 @family("efc", 2)
 def best_rated(b: Builder) -> None:
-    """The best rated product of a type under a price."""
+    """The best rated product of a type under a price, and what it costs."""
     product = _product(b)
     price = b.rng.randrange(product["price_cents"] // 100, product["price_cents"] // 50, 5)
-    b.ask(b.phrase(BEST, type=product["type"], price=price))
+    b.ask(also(b, b.phrase(BEST, type=product["type"], price=price), ITS_PRICE))
     efc = b.delegate(
         "efc",
-        f"Find the best rated {product['type']} that costs at most {price} USD.",
+        f"Find the best rated {product['type']} that costs at most {price} USD, and its list price.",
         "The efc agent can search the catalogue.",
     )
     arguments = {"type": product["type"], "max_price": price, "sort_by": "rating", "limit": 2}
@@ -214,11 +226,14 @@ def best_rated(b: Builder) -> None:
     if len(found) < 2 or found[0]["rating"] == found[1]["rating"]:
         raise Skip("no single best")
     best = found[0]
-    efc.answer(f"The best rated is {best['product_id']}, the {best['name']}, with {best['rating']} stars.")
+    efc.answer(
+        f"The best rated is {best['product_id']}, the {best['name']}, with {best['rating']} stars, at {best['price']} USD."
+    )
     b.expect_text(best["product_id"], best["name"])
+    b.expect_number(best["price"], "USD")
     b.finish(
-        f"It is {best['product_id']}, the {best['name']}, rated {best['rating']}.",
-        f"是 {best['product_id']}（{best['name']}），评分 {best['rating']}。",
+        f"It is {best['product_id']}, the {best['name']}, rated {best['rating']}, at {best['price']} USD.",
+        f"是 {best['product_id']}（{best['name']}），评分 {best['rating']}，标价 {best['price']} USD。",
     )
 
 

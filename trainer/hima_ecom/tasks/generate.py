@@ -1,6 +1,8 @@
 """Drawing tasks: families in turn, until a column has as many as asked for; no query twice."""
 
+import json
 import random
+from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import islice
 
@@ -30,8 +32,10 @@ from trainer.hima_ecom.tasks.task import COLUMNS, SPLITS, Task
 from trainer.hima_ecom.world import World
 
 CHINESE = 0.15  # of the tasks
-BLOCK = 25  # tasks of which one is impossible, late in the block: any first n of a column have at most 5 %
+BLOCK = 33  # tasks of which one is impossible, late in the block: any first n of a column have at most 5 %
 TRIES = 200
+SPREAD = 100  # tasks of a column in which no right answer comes twice, where
+PATIENCE = 12  # draws of the family find another
 
 
 def make_tasks(world: World, seed: int, split: str, column: str, count: int, *, seen: set[str] | None = None) -> list[Task]:
@@ -59,10 +63,10 @@ def stream_tasks(
         raise ValueError(f"column: expected one of {', '.join(COLUMNS)}, got {column!r}")
     known: set[str] = set() if seen is None else seen
     rng = random.Random(f"{seed}/{split}/{column}")
-    pools = Pools(world, split)
+    pools, recent = Pools(world, split), deque[str](maxlen=SPREAD)
     chosen = [family for family in FAMILIES[column] if families is None or family.name in families]
     for i, family in enumerate(_turns(rng, chosen), 1):
-        yield _draw(pools, rng, split, family, f"{split}-{column}-{i:05d}", known)
+        yield _draw(pools, rng, split, family, f"{split}-{column}-{i:05d}", known, recent)
 
 
 def _turns(rng: random.Random, families: list[Family]) -> Iterator[Family]:
@@ -83,11 +87,11 @@ def _rounds(rng: random.Random, families: list[Family]) -> Iterator[Family]:
         yield from rng.sample(families, len(families))
 
 
-def _draw(pools: Pools, rng: random.Random, split: str, family: Family, id: str, known: set[str]) -> Task:
-    """One task of the family whose query is new."""
+def _draw(pools: Pools, rng: random.Random, split: str, family: Family, id: str, known: set[str], recent: deque[str]) -> Task:
+    """One task of the family whose query is new, and whose answer is not one of the recent, if it can be."""
     language = "zh" if rng.random() < CHINESE else "en"
     reason = ""
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
         builder = Builder(pools, rng, split, language, difficulty=family.difficulty)
         try:
             family.write(builder)
@@ -97,6 +101,10 @@ def _draw(pools: Pools, rng: random.Random, split: str, family: Family, id: str,
         if builder.query in known:
             reason = "every query was known"
             continue
+        answer = json.dumps([part.get("value") for part in builder.parts])
+        if answer in recent and attempt < PATIENCE and not family.impossible:
+            continue
         known.add(builder.query)
+        recent.append(answer)
         return builder.task(id, family.column, family.name)
     raise RuntimeError(f"{family.name}: no new {split} task in {TRIES} draws; the last: {reason}")

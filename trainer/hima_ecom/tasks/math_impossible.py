@@ -6,6 +6,7 @@ from trainer.hima_ecom.tasks.builder import Builder
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.mathematics import CURRENCIES, mathematician, number, price, some_numbers
 from trainer.hima_ecom.tasks.phrases import Phrases
+from trainer.hima_ecom.tasks.reasons import NO_SOLUTION, NOBODY
 
 NEVER = Phrases(
     (
@@ -62,6 +63,39 @@ CONTRADICTION = Phrases(
     ),
     ("已知 {a} 大 {b} {now} 岁，{years} 年以后则大 {then} 岁，{b} 多大？",),
 )  # fmt: skip
+ALL_GONE = Phrases(
+    (
+        "A bill of {sum} {cur} is shared evenly by those of {n} guests who are still here, but {n} have left. What does each pay?",
+        "{n} friends were to share {sum} {cur}. Now {n} of them have dropped out: how much is it for each who remains?",
+        "Divide {sum} {cur} evenly among the members that are left when {n} of {n} resign. What is each share?",
+        "We were {n}, and {n} cancelled. The {sum} {cur} are split by whoever comes: how much a head?",
+    ),
+    (
+        "Of {n} participants {n} called in sick; {sum} {cur} must be borne in equal parts by the rest. Name one part.",
+        "Once {n} out of {n} tenants move out, what does every remaining one owe of {sum} {cur}?",
+    ),
+    (
+        "{n} 个人本来要平摊 {sum} {cur}，现在 {n} 个都退出了，剩下的每人付多少？",
+        "账单 {sum} {cur} 由还在的客人平分，{n} 位客人走了 {n} 位，每人多少？",
+    ),
+    ("{n} 名成员里有 {n} 名退出，{sum} {cur} 由其余的人均摊，每人几何？",),
+)  # fmt: skip
+
+
+@family("math", 1, impossible=True)
+def shared_by_nobody(b: Builder) -> None:
+    """A sum to be shared by no one."""
+    total, count, cur = price(b, 20.0, 900.0), number(b, 2, 30), b.rng.choice(CURRENCIES)
+    w.ask(b, b.phrase(ALL_GONE, sum=total, n=count, cur=cur))
+    math = mathematician(b, f"Divide {total} {cur} evenly among {count} people of whom {count} have left. What does each pay?")
+    math.refused("calculate", "The sum by those who are left.", expression=f"{total} / ({count} - {count})")
+    math.answer("It cannot be: nobody is left, and nothing can be divided by zero.", "A division by zero.")
+    b.expect_refusal(*NOBODY, reject=NO_SOLUTION)
+    b.finish(
+        "That is impossible: nobody is left, so it would be a division by zero.",
+        "无法计算：没有人剩下，不能除以零。",
+        "Nobody pays; I say why.",
+    )
 
 
 @family("math", 1, impossible=True)
@@ -74,7 +108,7 @@ def never_equal(b: Builder) -> None:
     equation = f"{one} + {each}*x = {two} + {each}*x"
     math.refused("solve_linear", "With x orders both costs are equal.", equation=equation)
     math.answer("It cannot be: the equation has no solution, the costs never meet.", "There is no such x.")
-    b.expect_refusal("no solution", "never", "always", "no number", "永远", "始终", "无解", "没有解", "总是", "不会")
+    b.expect_refusal(*NO_SOLUTION, reject=NOBODY)
     b.finish(
         "They cannot cost the same: both rise alike, so the costs are never equal.",
         "不可能，无法打平：两者每单费用相同，方程无解。",
@@ -92,7 +126,7 @@ def age_contradiction(b: Builder) -> None:
     equation = f"x + {now} + {years} = x + {years} + {then}"
     math.refused("solve_linear", f"With x for {two}, the age of {one} in {years} years in two ways.", equation=equation)
     math.answer("It cannot be: the equation has no solution, a difference of ages never changes.", "The facts contradict.")
-    b.expect_refusal("no solution", "never changes", "contradict", "contradiction", "same", "不变", "矛盾", "无解", "没有解")
+    b.expect_refusal(*NO_SOLUTION, reject=NOBODY)
     b.finish(
         "That is impossible: a difference of ages never changes, so there is no solution.",
         "不可能：年龄差不变，条件矛盾，无法求出。",

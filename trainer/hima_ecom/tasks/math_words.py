@@ -37,7 +37,7 @@ STATISTIC = Phrases(
     (
         "Report the {what} of {values}.", "Given {values}, what is the {what}?",
         "The counts were {values}. I am after the {what}.", "Our parcels: {values}. Report their {what}, please.",
-        "I am after the {what} of those numbers: {values}.", "The weights in grams are {values}. What is the {what}?",
+        "I am after the {what} of those numbers: {values}.", "They weighed {values} grams. What is the {what}?",
     ),
 )  # fmt: skip
 UNKNOWN = Phrases(

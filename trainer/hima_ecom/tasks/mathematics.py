@@ -129,7 +129,7 @@ TIP = Phrases(
         "{people} friends have a bill of {bill} {cur} and put {rate} percent on top. What should every friend pay?",
         "A bill of {bill} {cur}, a gratuity of {rate} percent, {people} of us: what is my part?",
         "With service of {rate}% on top of {bill} {cur}, what should each of {people} friends hand over?",
-        "{bill} {cur} and {rate}% gratuity are borne in equal parts by {people}. How much is one part?",
+        "{bill} {cur} and {rate}% gratuity are borne in equal measure by {people}. How much is one part?",
         "Every one of {people} should hand over how much, if {bill} {cur} plus {rate} percent service is the bill?",
     ),
 )  # fmt: skip

@@ -4,6 +4,7 @@ import hashlib
 import random
 from functools import cached_property
 
+from trainer.hima_ecom import rules
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.world import World
 
@@ -15,6 +16,11 @@ def held_out(key: str) -> bool:
     return hashlib.sha256(key.encode()).digest()[0] % TEST_SHARE == 0
 
 
+def department(row: Row) -> str:
+    """The department of a product."""
+    return rules.department(row["brand"], row["category"])
+
+
 class Pools:
     """The products, customers, orders and answered questions of one split of a world."""
 
@@ -23,8 +29,8 @@ class Pools:
 
     @cached_property
     def products(self) -> list[Row]:
-        """Every variant of the families of this split."""
-        return [p.row for p in self.world.products.values() if held_out(p.row["family_id"]) == self.test]
+        """Every variant of the families of this split, which is that of their department: its rules are held out with it."""
+        return [p.row for p in self.world.products.values() if held_out(department(p.row)) == self.test]
 
     @cached_property
     def families(self) -> list[list[Row]]:

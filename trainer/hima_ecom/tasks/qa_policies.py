@@ -1,12 +1,12 @@
-"""QA about the store's policies: return periods by category and tier."""
+"""QA about the store's policies: return periods by department (a brand's items of a category) and tier."""
 
 from trainer.hima_ecom import rules
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
-from trainer.hima_ecom.tasks.pools import held_out
-from trainer.hima_ecom.tasks.qa_products import find, product_name
+from trainer.hima_ecom.tasks.pools import department
+from trainer.hima_ecom.tasks.qa_products import VALUE, WEIGHT, fact, find, knowledge_question, knowledge_value, product_name
 
 RETURN_DAYS = Phrases(
     (
@@ -72,6 +72,15 @@ MENTIONED = Phrases(
         "On my mind is the {name}.",
     ),
 )  # fmt: skip
+WITHIN = Phrases(
+    (
+        "And within how many days, opened or not?", "How many days are there to return one at all?",
+        "Tell me the return period in days, too.", "I also need to know how many days a return may take.",
+    ),
+    ("And the deadline in days, whatever its state?", "Name the return days as well."),
+    ("退货期一共多少天？", "另外，退货期限是几天？"),
+    ("顺便说一下退货期有多少天。",),
+)  # fmt: skip
 
 
 MAY = ("yes", "you may", "you can", "may be", "can be", "allowed", "accepted", "可以", "能退", "接受")
@@ -83,7 +92,8 @@ MAY_NOT = (
 )  # fmt: skip
 
 
-def _policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]:
+def policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]:
+    """The qa agent reads a policy: (the expert, the policy's body)."""
     expert = b.delegate("qa", task, "A question about the policies; the qa agent knows.")
     document = find(expert, query, title)
     if document["excerpt"].endswith(" ..."):
@@ -91,72 +101,103 @@ def _policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]
     return expert, {"body": document["excerpt"]}
 
 
-def _about_category(b: Builder, ask: Phrases, task: str, *, opened: bool | None = None) -> tuple[str, Expert]:
-    """A policy question about the category of a product that the customer mentions; `opened`: where opened items may come back,
-    or not."""
-    fitting = {name for name, rule in rules.RETURN_RULES.items() if rule.days and opened in (None, rule.opened)}
-    product = b.rng.choice([row for row in b.pools.products if row["category"] in fitting])
-    category = product["category"]
+def _rule(product: Row) -> rules.ReturnRule:
+    return rules.return_rule(product["brand"], product["category"])
+
+
+def _about_department(
+    b: Builder, ask: Phrases, task: str, *, opened: bool | None = None, more: Phrases | None = None
+) -> tuple[Row, str, Expert]:
+    """A policy question about the department of a product that the customer mentions; `opened`: where opened items may come
+    back, or not; `more`: what else is asked."""
+    product = b.rng.choice([row for row in b.pools.products if (rule := _rule(row)).days and opened in (None, rule.opened)])
+    name = department(product)
     said = b.phrase(MENTIONED, name=product_name(product))
-    b.ask(("" if b.zh else " ").join((said, b.phrase(ask, category=category))))
-    expert, _ = _policy(b, f"return period {category}", f"Return period: {category}", task.format(category=category))
-    return category, expert
+    also = () if more is None else (b.phrase(more),)
+    b.ask(("" if b.zh else " ").join((said, b.phrase(ask, category=name), *also)))
+    expert, _ = policy(b, f"return period {name}", f"Return period: {name}", task.format(category=name))
+    return product, name, expert
 
 
 @family("qa", 1)
 def return_period(b: Builder) -> None:
-    """Days in which a category can be returned."""
-    category, expert = _about_category(b, RETURN_DAYS, "How many days are there to return {category} items?")
-    days = rules.return_days(category, "standard")
-    expert.answer(f"Items of the category {category} can be returned within {days} days of delivery.")
+    """Days in which a department's items can be returned."""
+    product, name, expert = _about_department(b, RETURN_DAYS, "How many days are there to return {category} items?")
+    days = rules.return_days(product["brand"], product["category"], "standard")
+    expert.answer(f"{name} items can be returned within {days} days of delivery.")
     b.expect_number(str(days), "day", "0")
-    b.finish(
-        f"You can return {category} items within {days} days of delivery.", f"{category} 类商品可以在收货后 {days} 天内退货。"
-    )
+    b.finish(f"You can return {name} items within {days} days of delivery.", f"{name} 类商品可以在收货后 {days} 天内退货。")
 
 
 @family("qa", 2)
 def gold_return_period(b: Builder) -> None:
     """The same for gold members, who have more."""
-    category, expert = _about_category(b, GOLD_DAYS, "How many days do gold members have to return {category} items?")
-    days = rules.return_days(category, "gold")
-    expert.answer(f"Gold members can return {category} items within {days} days of delivery.")
+    product, name, expert = _about_department(b, GOLD_DAYS, "How many days do gold members have to return {category} items?")
+    days = rules.return_days(product["brand"], product["category"], "gold")
+    expert.answer(f"Gold members can return {name} items within {days} days of delivery.")
     b.expect_number(str(days), "day", "0")
-    b.finish(
-        f"As a gold member you have {days} days to return {category} items.", f"金卡会员退 {category} 类商品有 {days} 天。"
-    )
+    b.finish(f"As a gold member you have {days} days to return {name} items.", f"金卡会员退 {name} 类商品有 {days} 天。")
 
 
 @family("qa", 1)
 def opened_return(b: Builder) -> None:
-    """Whether an opened item of a category may come back."""
-    allowed = b.rng.random() < 0.5  # of the categories fewer say yes
-    task = "May {category} items be returned after they were opened?"
-    category, expert = _about_category(b, OPENED, task, opened=allowed)
-    expert.answer(f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'}.")
+    """Whether an opened item of a department may come back, and within how many days."""
+    allowed = b.rng.random() < 0.5
+    task = "May {category} items be returned after they were opened? And within how many days can they be returned?"
+    product, name, expert = _about_department(b, OPENED, task, opened=allowed, more=WITHIN)
+    days = rules.return_days(product["brand"], product["category"], "standard")
+    rule = "may be opened" if allowed else "must be unopened"
+    expert.answer(f"{'Yes' if allowed else 'No'}, {name} items {rule}; the return period is {days} days.")
     b.expect_text(*(MAY if allowed else MAY_NOT), reject=MAY_NOT if allowed else MAY)
+    b.expect_number(str(days), "day", "0")
     b.finish(
-        f"{'Yes' if allowed else 'No'}, {category} items {'may be opened' if allowed else 'must be unopened'} for a return.",
-        f"{'可以' if allowed else '不行'}，{category} 类商品退货时{'可以已拆封' if allowed else '必须未拆封'}。",
+        f"{'Yes' if allowed else 'No'}, {name} items {rule} for a return; the return period is {days} days.",
+        f"{'可以' if allowed else '不行'}，{name} 类商品退货时{'可以已拆封' if allowed else '必须未拆封'}，退货期为 {days} 天。",
     )
 
 
 @family("qa", 2)
 def longer_return(b: Builder) -> None:
-    """Which of two products' categories may be returned for longer."""
-    one, two = b.rng.choice(b.pools.products), b.rng.choice(b.pools.products)
-    x, y = one["category"], two["category"]
-    days = {name: rules.RETURN_RULES[name].days for name in (x, y)}
-    if not all(days.values()) or days[x] == days[y]:
-        raise Skip("equal")
-    if held_out("/".join(sorted((x, y)))) != b.pools.test:
-        raise Skip("a pair of the other split")
-    b.ask(b.phrase(LONGER_RETURN, a=f"{product_name(one)} ({x})", b=f"{product_name(two)} ({y})"))
-    expert = b.delegate("qa", f"Which category has the longer return period, {x} or {y}?", "A question about policies.")
+    """Which of two products' departments may be returned for longer."""
+    # The one with more is drawn first, so that any may be it, not only those with most of all.
+    one = b.rng.choice(b.pools.products)
+    less_days = [row for row in b.pools.products if 0 < _rule(row).days < _rule(one).days]
+    if not less_days:
+        raise Skip("none has less")
+    one, two = b.rng.sample((one, b.rng.choice(less_days)), 2)
+    x, y = department(one), department(two)
+    days = {x: _rule(one).days, y: _rule(two).days}
+    asked = b.phrase(LONGER_RETURN, a=f"{product_name(one)} ({x})", b=f"{product_name(two)} ({y})")
+    b.ask(("" if b.zh else " ").join((asked, b.phrase(VALUE))))
+    task = f"Which has the longer return period, {x} or {y} items, and how many days is it?"
+    expert = b.delegate("qa", task, "A question about policies.")
     for name in (x, y):
         find(expert, f"return period {name}", f"Return period: {name}")
     more = max(days, key=days.__getitem__)
     expert.answer(f"{x} has {days[x]} days and {y} has {days[y]} days, so {more}.", f"{max(days.values())} is more.")
     (name, other), less = (map(product_name, (one, two) if more == x else (two, one))), (y if more == x else x)
     b.expect_text(more, name, reject=(less, other))
+    b.expect_number(str(days[more]), "day", "0")
     b.finish(f"You have longer for {more}: {days[more]} days.", f"退货期更长的是 {more}：{days[more]} 天。")
+
+
+@family("qa", 2)
+def fact_and_period(b: Builder) -> None:
+    """What a product weighs, and how long it can be returned."""
+    name, row = fact(b, knowledge_question("weight"))
+    product = b.pools.world.products[row["product_id"]].row
+    days, where = _rule(product).days, department(product)
+    if not days:
+        raise Skip("never returned")
+    b.ask(("" if b.zh else " ").join((b.phrase(WEIGHT, name=name), b.phrase(RETURN_DAYS, category=where))))
+    task = f"How heavy is the {name}? And how many days are there to return {where} items?"
+    expert = b.delegate("qa", task, "A question about a product and one about the policies; the qa agent knows both.")
+    grams = knowledge_value(expert, "weight", name, row)
+    find(expert, f"return period {where}", f"Return period: {where}")
+    expert.answer(f"{row['answer']} {where} items can be returned within {days} days of delivery.")
+    b.expect_number(str(grams), "g", "0")
+    b.expect_number(str(days), "day", "0")
+    b.finish(
+        f"The {name} weighs {grams} grams, packed; {where} items can be returned within {days} days.",
+        f"{name} 连包装重 {grams} 克；{where} 类商品可以在 {days} 天内退货。",
+    )

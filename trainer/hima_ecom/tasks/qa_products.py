@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from trainer.hima_ecom.base import Row
-from trainer.hima_ecom.catalog import CARE_ZH, ORIGINS
+from trainer.hima_ecom.care import ADVICE
+from trainer.hima_ecom.catalog import ORIGINS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import Phrases
@@ -100,22 +101,13 @@ LONGER = Phrases(
     ("{a} 和 {b} 哪个保修期更长？", "{a} 与 {b}，保修更久的是哪个？"),
     ("我想要保修期长的，{a} 还是 {b}？",),
 )  # fmt: skip
-
-
-# What of an advice must be said, in other words than the shop's.
-CARE_KEYS = {
-    "wipe it with a dry cloth only": ("dry cloth", "干布"),
-    "use a damp cloth and mild soap": ("mild soap", "damp cloth and soap", "温和的肥皂", "湿布和肥皂"),
-    "rinse it with cold water": ("cold water", "冷水"),
-    "use a damp cloth without soap": ("without soap", "no soap", "damp cloth only", "不用肥皂", "不要用肥皂"),
-    "blow the dust away with compressed air": ("compressed air", "压缩空气"),
-    "have it cleaned by a specialist once a year": ("specialist", "professional", "professionally", "专业"),
-    "wash it at 30 degrees": ("30 degrees", "30 °C", "30°", "30 度", "三十度"),
-    "wash it by hand only": ("by hand", "hand wash", "hand-wash", "手洗"),
-    "have it dry-cleaned": ("dry-cleaned", "dry cleaned", "dry-clean", "dry clean", "dry cleaning", "干洗"),
-    "clean it with an alcohol wipe": ("alcohol wipe", "alcohol wipes", "酒精"),
-    "air it and brush it off": ("brush", "刷"),
-}
+# Asked after a comparison.
+VALUE = Phrases(
+    ("And what is its value?", "How much is it for that one?", "Tell me the figure, too.", "And the figure for the winner?"),
+    ("Give the number that decides it.", "With which figure does it win?"),
+    ("具体数值是多少？", "也请告诉我数值。"),
+    ("它的数值是多少？",),
+)
 
 
 def find(expert: Expert, query: str, title: str) -> Row:
@@ -159,6 +151,11 @@ def _product(builder: Builder, ask: Phrases, kind: tuple[str, str], task: str) -
     return name, value
 
 
+def _expect_country(b: Builder, country: str) -> None:
+    others = tuple(name for pair in ORIGINS.items() if pair[0] != country for name in pair)
+    b.expect_text(country, ORIGINS[country], reject=others)
+
+
 @family("qa", 1)
 def warranty(b: Builder) -> None:
     """Months of warranty of a product."""
@@ -171,8 +168,7 @@ def warranty(b: Builder) -> None:
 def origin(b: Builder) -> None:
     """The country in which a product is made."""
     name, country = _product(b, ORIGIN, _ORIGIN, "Where is the {name} made?")
-    others = tuple(name for pair in ORIGINS.items() if pair[0] != country for name in pair)
-    b.expect_text(country, ORIGINS[country], reject=others)
+    _expect_country(b, country)
     b.finish(f"The {name} is made in {country}.", f"{name} 的产地是{ORIGINS[country]}。")
 
 
@@ -188,9 +184,9 @@ def weight(b: Builder) -> None:
 def care(b: Builder) -> None:
     """How a product is cleaned."""
     name, advice = _product(b, CARE, _CARE, "How should the {name} be cleaned?")
-    keys = CARE_KEYS[advice]
-    b.expect_text(advice, *keys, reject=tuple(key for other in CARE_KEYS.values() if other != keys for key in other))
-    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{CARE_ZH[advice]}。")
+    chinese, _, keys = ADVICE[advice]
+    b.expect_text(advice, *keys, reject=tuple(key for other in ADVICE.values() if other.keys != keys for key in other.keys))
+    b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{chinese}。")
 
 
 def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:
@@ -198,7 +194,7 @@ def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tupl
     (a, first), (c, second) = fact(b, kind[0]), fact(b, kind[0])
     if a == c:
         raise Skip("one product twice")
-    b.ask(b.phrase(ask, a=a, b=c))
+    b.ask(("" if b.zh else " ").join((b.phrase(ask, a=a, b=c), b.phrase(VALUE))))
     expert = b.delegate("qa", task.format(a=a, b=c), "Two products are compared; the qa agent knows both.")
     x, y = int(look_up(expert, *kind, a, first)), int(look_up(expert, *kind, c, second))
     if x == y:
@@ -212,15 +208,52 @@ def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tupl
 @family("qa", 2)
 def heavier(b: Builder) -> None:
     """Which of two products weighs more."""
-    more, grams = _compare(b, HEAVIER, _WEIGHT, "Which is heavier, the {a} or the {b}?")
+    more, grams = _compare(b, HEAVIER, _WEIGHT, "Which is heavier, the {a} or the {b}, and what is its weight?")
+    b.expect_number(grams, "g", "0")
     b.finish(f"The {more} is heavier, with {grams} grams.", f"更重的是 {more}，{grams} 克。")
 
 
 @family("qa", 2)
 def longer_warranty(b: Builder) -> None:
     """Which of two products has the longer warranty."""
-    more, months = _compare(b, LONGER, _WARRANTY, "Which has the longer warranty, the {a} or the {b}?")
+    more, months = _compare(b, LONGER, _WARRANTY, "Which has the longer warranty, the {a} or the {b}, and how long is it?")
+    b.expect_number(months, "month", "0")
     b.finish(f"The {more} has the longer warranty, {months} months.", f"保修期更长的是 {more}，{months} 个月。")
+
+
+# Of two things that may be asked of one product: (how it is asked, its kind, the unit of a number, what is delegated).
+_ASKED = {
+    "warranty": (WARRANTY, _WARRANTY, "month", "How long is the warranty on the {name}?"),
+    "origin": (ORIGIN, _ORIGIN, "", "Where is the {name} made?"),
+    "weight": (WEIGHT, _WEIGHT, "g", "How heavy is the {name}?"),
+}
+
+
+@family("qa", 2)
+def two_facts(b: Builder) -> None:
+    """Two facts about one product."""
+    kinds = b.rng.sample(tuple(_ASKED), 2)
+    name, first = fact(b, _ASKED[kinds[0]][1][0])
+    rows = [first, *(row for row in b.pools.questions if row["product_id"] == first["product_id"])]
+    asked = [
+        (_ASKED[kind], next((row for row in rows if row["question"].startswith(_ASKED[kind][1][0])), None)) for kind in kinds
+    ]
+    b.ask(("" if b.zh else " ").join(b.phrase(ask, name=name) for (ask, *_), _ in asked))
+    task = " ".join(told.format(name=name) for (*_, told), _ in asked)
+    expert = b.delegate("qa", task, "Two questions about a product; the qa agent knows.")
+    english, chinese = [], []
+    for (_, kind, unit, _), row in asked:
+        if row is None:
+            raise Skip("not known of this product")
+        value = look_up(expert, *kind, name, row)
+        if unit:
+            b.expect_number(value, unit, "0")
+        else:
+            _expect_country(b, value)
+        english.append(row["answer"])
+        chinese.append({"month": f"保修期 {value} 个月", "g": f"连包装重 {value} 克"}.get(unit) or f"产地是{ORIGINS[value]}")
+    expert.answer(" ".join(english))
+    b.finish(" ".join(english), f"{name}：{'，'.join(chinese)}。")
 
 
 def knowledge_value(expert: Expert, kind: str, name: str, row: Row) -> Any:

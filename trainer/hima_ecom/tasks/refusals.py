@@ -1,12 +1,16 @@
 """What the store must refuse: the right answer says so and gives the reason, and nothing is changed."""
 
 from trainer.hima_ecom import rules
+from trainer.hima_ecom.catalog import BRANDS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.efc_orders import item_named
 from trainer.hima_ecom.tasks.efc_wishes import APPLY, CANCEL, CONDITIONS, NEW_TOTAL, REFUND, RETURN, WHY, also
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases
+from trainer.hima_ecom.tasks.pools import department, held_out
+from trainer.hima_ecom.tasks.qa_policies import RETURN_DAYS, policy
 from trainer.hima_ecom.tasks.qa_products import product_name
+from trainer.hima_ecom.tasks.reasons import COUPON, LEFT, NO_RETURN, NOT_KNOWN, TOO_LATE, WHICH_ONE
 
 UNKNOWN = Phrases(
     (
@@ -36,10 +40,10 @@ HELLO = Phrases(
 )
 
 
-def refuse(b: Builder, expert: Expert, reason: str, en: str, zh: str, *reasons: str) -> None:
+def refuse(b: Builder, expert: Expert, reason: str, en: str, zh: str, *reasons: str, reject: tuple[str, ...]) -> None:
     """The sub-agent reports the reason, the master refuses."""
     expert.answer(f"It can not be done: {reason}.", "The store's rules refuse it.")
-    b.expect_refusal(*reasons)
+    b.expect_refusal(*reasons, reject=reject)
     b.finish(f"I am sorry, I cannot do that: {en}.", f"抱歉，无法办理：{zh}。", "It was refused; I say why.")
 
 
@@ -53,7 +57,8 @@ def cancel_too_late(b: Builder) -> None:
     efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
     reason = efc.refused("cancel_order", "I cancel it.", order_id=key, reason=code)
     status = row["status"]
-    refuse(b, efc, reason, f"order {key} is already {status}", f"订单 {key} {WORDS_ZH[status]}", status, WORDS_ZH[status])
+    told, reject = (status, WORDS_ZH[status]), (*LEFT, *TOO_LATE, *COUPON, *WHICH_ONE)
+    refuse(b, efc, reason, f"order {key} is already {status}", f"订单 {key} {WORDS_ZH[status]}", *told, reject=reject)
 
 
 @family("efc", 2, impossible=True)
@@ -70,7 +75,7 @@ def return_refused(b: Builder) -> None:
     efc.call("get_order", "I look for the item's id.", order_id=key)
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
     reason = efc.refused("return_items", f"It is {item['item_id']}.", **arguments)
-    category = b.pools.world.products[item["product_id"]].row["category"]
+    category = department(b.pools.world.products[item["product_id"]].row)
     said_why: tuple[str, ...]
     if "within" in reason:
         en, zh, said_why = (
@@ -86,7 +91,7 @@ def return_refused(b: Builder) -> None:
         )
     else:
         en, zh, said_why = f"{category} items can not be returned", f"{category} 类商品不能退货", (category,)
-    refuse(b, efc, reason, en, zh, *said_why)
+    refuse(b, efc, reason, en, zh, *said_why, reject=(*COUPON, *WHICH_ONE, "shipped", "已发货"))
 
 
 @family("efc", 1, impossible=True)
@@ -108,7 +113,10 @@ def coupon_refused(b: Builder) -> None:
     )
     for sign, en, zh in why:
         if sign in reason:
-            refuse(b, efc, reason, f"coupon {code}: {en}", f"优惠券 {code} {zh}", en, sign, zh)
+            others = tuple(
+                text for text in (*COUPON, *TOO_LATE, *WHICH_ONE, *LEFT) if text not in ("coupon", "优惠券", "not valid")
+            )
+            refuse(b, efc, reason, f"coupon {code}: {en}", f"优惠券 {code} {zh}", en, sign, zh, reject=others)
             return
     raise Skip(reason)
 
@@ -131,7 +139,7 @@ def which_order(b: Builder) -> None:
     efc.answer(
         f"More than one order can be cancelled: {both}. The customer must say which.", "It is not clear which one is meant."
     )
-    b.expect_refusal("which", "哪")
+    b.expect_refusal(*WHICH_ONE, reject=(*LEFT, *TOO_LATE, "opened", "days", *COUPON))
     b.finish(
         f"I cannot tell which order you mean. Please tell me which one to cancel: {both}.",
         f"无法确定是哪一笔订单，请告诉我要取消哪个：{both}。",
@@ -144,20 +152,31 @@ def unknown_product(b: Builder) -> None:
     """A question about a product that the store does not have."""
     product = b.rng.choice(b.pools.products)
     name = f"{b.rng.choice(INVENTED)} {product_name(product).split(' ', 1)[1]}"
+    if held_out(name) != b.pools.test:
+        raise Skip("a name of the other split")
     b.ask(b.phrase(UNKNOWN, name=name))
     qa = b.delegate("qa", f"How long is the warranty on the {name}?", "A question about a product; the qa agent knows.")
     found = qa.call("search_knowledge", "I search the knowledge base.", query=f"{name} warranty")["documents"]
     if any(name in document["title"] for document in found):
         raise Skip("it exists")
     qa.answer(f"There is no information about the {name}.", "No document is about this product.")
-    b.expect_refusal(
-        "information", "not found", "find", "no data", "not know", "don't know", "unknown", "not in", "not exist",
-        "doesn't exist",
-        "not sell", "don't sell", "not carry", "don't carry", "no record", "any record", "not available", "no product", "信息",
-        "没有找到", "找不到", "查不到", "没有这", "没有该", "不存在", "资料",
-    )  # fmt: skip
+    b.expect_refusal(*NOT_KNOWN, reject=NO_RETURN)
     b.finish(
         f"I am sorry, I have no information about the {name}.",
         f"抱歉，没有找到 {name} 的信息。",
         "Nothing was found; I say so.",
+    )
+
+
+@family("qa", 1, impossible=True)
+def never_returned(b: Builder) -> None:
+    """The return period of a department whose items never come back."""
+    names = [rules.department(brand, category) for category in rules.NEVER_RETURNED for brand in BRANDS]
+    name = b.rng.choice([name for name in names if held_out(name) == b.pools.test])
+    b.ask(b.phrase(RETURN_DAYS, category=name))
+    qa, _ = policy(b, f"return period {name}", f"Return period: {name}", f"How many days are there to return {name} items?")
+    qa.answer(f"{name} items can not be returned.", "The policy allows no returns.")
+    b.expect_refusal(*NO_RETURN, reject=NOT_KNOWN)
+    b.finish(
+        f"I am sorry, {name} items can not be returned.", f"抱歉，{name} 类商品不能退货。", "There is no period; I say so."
     )

@@ -30,11 +30,14 @@ def _own_item(store: Overlay, order: Row, item_id: str) -> Row:
     return item
 
 
-def _within(category: str, item_id: str, elapsed: int, days: int, what: str) -> None:
+def _within(product: Row, item_id: str, elapsed: int, days: int, what: str) -> None:
+    department = rules.department(product["brand"], product["category"])
     if not days:
-        raise ToolError(f"item {item_id}: {category} items can not be {what}")
+        raise ToolError(f"item {item_id}: {department} items can not be {what}")
     if elapsed > days:
-        raise ToolError(f"item {item_id}: {category} items can be {what} within {days} days of delivery; {elapsed} have passed")
+        raise ToolError(
+            f"item {item_id}: {department} items can be {what} within {days} days of delivery; {elapsed} have passed"
+        )
 
 
 @tool("efc", writes=True)
@@ -58,11 +61,12 @@ def return_items(
     total = 0
     for item_id in item_ids:
         item = _own_item(store, order, item_id)
-        category = existing_product(store, item["product_id"])["category"]
-        defective = condition == "defective"
-        _within(category, item_id, elapsed, rules.return_days(category, tier, defective=defective), "returned")
-        if condition == "opened" and not rules.RETURN_RULES[category].opened:
-            raise ToolError(f"item {item_id}: {category} items can be returned only unopened")
+        product = existing_product(store, item["product_id"])
+        brand, category = product["brand"], product["category"]
+        days = rules.return_days(brand, category, tier, defective=condition == "defective")
+        _within(product, item_id, elapsed, days, "returned")
+        if condition == "opened" and not rules.return_rule(brand, category).opened:
+            raise ToolError(f"item {item_id}: {rules.department(brand, category)} items can be returned only unopened")
         amount = item["quantity"] * item["unit_price_cents"]
         cents = amount - discount_share(amount, order["discount_cents"], order["subtotal_cents"])
         method = refund(store, order, cents, f"returned: {item_id}")
@@ -96,8 +100,8 @@ def exchange_item(
     elapsed = _delivered_days(store, order)
     item = _own_item(store, order, item_id)
     old, new = existing_product(store, item["product_id"]), existing_product(store, new_product_id)
-    days = rules.return_days(old["category"], identified(store)["tier"])
-    _within(old["category"], item_id, elapsed, days, "exchanged")
+    days = rules.return_days(old["brand"], old["category"], identified(store)["tier"])
+    _within(old, item_id, elapsed, days, "exchanged")
     if new_product_id == item["product_id"]:
         raise ToolError(f"item {item_id} is already product {new_product_id}")
     if new["type"] != old["type"]:
