@@ -42,7 +42,8 @@ def is_lean(model: Any, adapters: bool) -> bool:
 
 def is_small(model: Any) -> bool:
     """Whether its layers may be copied for each policy."""
-    return sum(p.numel() for name, p in model.model.layers.named_parameters() if ".lora_" not in name) <= SMALL
+    numbers: list[int] = [p.numel() for name, p in model.model.layers.named_parameters() if ".lora_" not in name]
+    return sum(numbers) <= SMALL
 
 
 class LeanDecoder:
