@@ -41,7 +41,7 @@ def test_the_run_that_the_others_are_compared_with_learns(whole: Path) -> None:
 # Where the process dies: module, object, function, which call of it, and whether before or after what that does.
 PLACES: dict[str, tuple[str, str, str, int, bool]] = {
     "sft": ("trainer.learner", "Learner", "sft_step", 4, False),
-    "rollout": ("trainer.play", "Table", "collect", 40, False),
+    "rollout": ("trainer.play", "Table", "collect", 6, False),
     "update": ("trainer.optim", "Optimizer", "step", 6, True),
     "memory": ("trainer.memory.evolution", "", "evolve", 2, True),
     "checkpoint": ("trainer.checkpoint", "", "_sync", 45, False),
