@@ -21,6 +21,7 @@ from trainer.hima_ecom import World
 from trainer.hima_ecom.dataset import read_samples, read_tasks
 from trainer.hima_ecom.dataset.samples import Sample, samples
 from trainer.hima_ecom.environment import HimaEcomEnv
+from trainer.hima_ecom.strategies import Lessons
 from trainer.hima_ecom.tasks import Task, stream_tasks
 from trainer.rollout import Judge, Score, environment_score
 
@@ -149,12 +150,13 @@ def _drawn(world: World, data: DataConfig, split: str, count: int, seen: set[str
 
 
 def _samples(world: World, experts: Sequence[Task], memory: float, seed: int) -> Iterator[Sample]:
-    """What the agents of the experts' episodes read and wrote, nothing twice; a share of the episodes with memory."""
+    """What the agents of the experts' episodes read and wrote, nothing twice; a share of the episodes with memory, of what the ones
+    before them taught."""
     env, rng = HimaEcomEnv(world), random.Random(f"{seed}/samples")
+    lessons = Lessons(random.Random(f"{seed}/lessons"))
     known: set[tuple[str, ...]] = set()
     for task in experts:
-        for sample in samples(task, env, rng, memory=rng.random() < memory):
-            told = (sample.agent, *(message["content"] for message in sample.messages))
-            if told not in known:
-                known.add(told)
+        for sample in samples(task, env, lessons if rng.random() < memory else None):
+            if sample.told not in known:
+                known.add(sample.told)
                 yield sample

@@ -59,6 +59,5 @@ ADVICE: dict[str, Advice] = {
     "use a disinfectant spray": Advice("使用消毒喷雾", "ts", ("disinfectant", "消毒")),
 }
 CARE = {
-    name: tuple(text for text, advice in ADVICE.items() if letter in advice.categories)
-    for letter, name in _CATEGORY.items()
+    name: tuple(text for text, advice in ADVICE.items() if letter in advice.categories) for letter, name in _CATEGORY.items()
 }

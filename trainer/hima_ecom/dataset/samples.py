@@ -41,7 +41,6 @@ class Sample:
         fields = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         return cls(**fields | {"memory": tuple(record["memory"]), "messages": tuple(record["messages"])})
 
-
     @property
     def told(self) -> tuple[str, ...]:
         """What the agent reads and writes, without its memory: two samples with the same differ in their memory at most."""
@@ -80,7 +79,11 @@ def samples(task: Task, env: HimaEcomEnv, memory: Lessons | None) -> Iterator[Sa
 def _topic(task: Task) -> str:
     """What a task's family is about, as its docstring says it; of a chain of parts, which agents it takes."""
     if task.column == "cooperation":
-        asked = [step.name for node in task.trajectory if node["agent"] == "master" and isinstance(step := parse(node["text"]), Action)]
+        asked = [
+            step.name
+            for node in task.trajectory
+            if node["agent"] == "master" and isinstance(step := parse(node["text"]), Action)
+        ]
         return f"a request for {' and '.join(dict.fromkeys(asked))} in {len(asked)} parts"
     doc = next(family.write.__doc__ for family in FAMILIES[task.column] if family.name == task.family)
     assert doc is not None, task.family

@@ -114,7 +114,12 @@ COUNT = Phrases(
     ("我名下{status}的订单有多少个？",),
 )  # fmt: skip
 ITS_TOTAL = Phrases(
-    ("And what is its total?", "Tell me its sum, too.", "What does it come to?", "I no longer know what it cost; how much was it?"),
+    (
+        "And what is its total?",
+        "Tell me its sum, too.",
+        "What does it come to?",
+        "I no longer know what it cost; how much was it?",
+    ),
     ("State the amount as well.", "And which sum stands under it?"),
     ("总金额是多少？", "也请告诉我总价。"),
     ("顺便说一下一共多少钱。",),
@@ -293,4 +298,6 @@ def count_orders(b: Builder) -> None:
     b.expect_number(str(count), None, "0")
     for key in ids:
         b.expect_text(key)
-    b.finish(f"You have {count} {status} order{'s' * (count != 1)}: {shown}.", f"您有 {count} 个{WORDS_ZH[status]}的订单：{shown}。")
+    b.finish(
+        f"You have {count} {status} order{'s' * (count != 1)}: {shown}.", f"您有 {count} 个{WORDS_ZH[status]}的订单：{shown}。"
+    )

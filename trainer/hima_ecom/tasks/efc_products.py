@@ -84,7 +84,12 @@ COUPON = Phrases(
     ("先别用，{code} 能给 {order} 优惠多少？",),
 )  # fmt: skip
 ITS_PRICE = Phrases(
-    ("What is its list price?", "Tell me the list price, too.", "And at what price is it listed?", "How much is it, by list price?"),
+    (
+        "What is its list price?",
+        "Tell me the list price, too.",
+        "And at what price is it listed?",
+        "How much is it, by list price?",
+    ),
     ("State what it is listed at.", "I need its list price as well."),
     ("它的标价是多少？", "也请告诉我标价。"),
     ("顺便说一下标价。",),
@@ -199,7 +204,9 @@ def best_rated(b: Builder) -> None:
     if len(found) < 2 or found[0]["rating"] == found[1]["rating"]:
         raise Skip("no single best")
     best = found[0]
-    efc.answer(f"The best rated is {best['product_id']}, the {best['name']}, with {best['rating']} stars, at {best['price']} USD.")
+    efc.answer(
+        f"The best rated is {best['product_id']}, the {best['name']}, with {best['rating']} stars, at {best['price']} USD."
+    )
     b.expect_text(best["product_id"], best["name"])
     b.expect_number(best["price"], "USD")
     b.finish(

@@ -89,9 +89,7 @@ def _rounds(rng: random.Random, families: list[Family]) -> Iterator[Family]:
         yield from rng.sample(families, len(families))
 
 
-def _draw(
-    pools: Pools, rng: random.Random, split: str, family: Family, id: str, known: set[str], recent: deque[str]
-) -> Task:
+def _draw(pools: Pools, rng: random.Random, split: str, family: Family, id: str, known: set[str], recent: deque[str]) -> Task:
     """One task of the family whose query is new, and whose answer is not one of the recent, if it can be."""
     language = "zh" if rng.random() < CHINESE else "en"
     reason = ""

@@ -210,7 +210,9 @@ def two_facts(b: Builder) -> None:
     kinds = b.rng.sample(tuple(_ASKED), 2)
     name, first = fact(b, _ASKED[kinds[0]][1][0])
     rows = [first, *(row for row in b.pools.questions if row["product_id"] == first["product_id"])]
-    asked = [(_ASKED[kind], next((row for row in rows if row["question"].startswith(_ASKED[kind][1][0])), None)) for kind in kinds]
+    asked = [
+        (_ASKED[kind], next((row for row in rows if row["question"].startswith(_ASKED[kind][1][0])), None)) for kind in kinds
+    ]
     b.ask(("" if b.zh else " ").join(b.phrase(ask, name=name) for (ask, *_), _ in asked))
     task = " ".join(told.format(name=name) for (*_, told), _ in asked)
     expert = b.delegate("qa", task, "Two questions about a product; the qa agent knows.")

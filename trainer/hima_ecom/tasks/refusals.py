@@ -113,7 +113,9 @@ def coupon_refused(b: Builder) -> None:
     )
     for sign, en, zh in why:
         if sign in reason:
-            others = tuple(text for text in (*COUPON, *TOO_LATE, *WHICH_ONE, *LEFT) if text not in ("coupon", "优惠券", "not valid"))
+            others = tuple(
+                text for text in (*COUPON, *TOO_LATE, *WHICH_ONE, *LEFT) if text not in ("coupon", "优惠券", "not valid")
+            )
             refuse(b, efc, reason, f"coupon {code}: {en}", f"优惠券 {code} {zh}", en, sign, zh, reject=others)
             return
     raise Skip(reason)
@@ -175,4 +177,6 @@ def never_returned(b: Builder) -> None:
     qa, _ = policy(b, f"return period {name}", f"Return period: {name}", f"How many days are there to return {name} items?")
     qa.answer(f"{name} items can not be returned.", "The policy allows no returns.")
     b.expect_refusal(*NO_RETURN, reject=NOT_KNOWN)
-    b.finish(f"I am sorry, {name} items can not be returned.", f"抱歉，{name} 类商品不能退货。", "There is no period; I say so.")
+    b.finish(
+        f"I am sorry, {name} items can not be returned.", f"抱歉，{name} 类商品不能退货。", "There is no period; I say so."
+    )

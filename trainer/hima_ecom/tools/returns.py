@@ -35,7 +35,9 @@ def _within(product: Row, item_id: str, elapsed: int, days: int, what: str) -> N
     if not days:
         raise ToolError(f"item {item_id}: {department} items can not be {what}")
     if elapsed > days:
-        raise ToolError(f"item {item_id}: {department} items can be {what} within {days} days of delivery; {elapsed} have passed")
+        raise ToolError(
+            f"item {item_id}: {department} items can be {what} within {days} days of delivery; {elapsed} have passed"
+        )
 
 
 @tool("efc", writes=True)
