@@ -74,7 +74,7 @@ def report_scalars(report: Report) -> dict[str, float]:
     found: dict[str, float] = {}
     for prefix, column in [*((column.name, column) for column in report.columns), ("avg", report.average)]:
         values = {"accuracy": column.accuracy, "solved": column.solved, "low": column.low, "high": column.high}
-        values |= {"calls": column.calls, report.counted: column.written}
+        values |= {"calls": column.calls, "tokens": column.written}
         found |= {f"{prefix}/{name}": float(value) for name, value in values.items()}
     return found
 

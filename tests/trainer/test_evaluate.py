@@ -9,6 +9,7 @@ import pytest
 from trainer.agents import hima_ecom_agents, single_agent
 from trainer.env import Step
 from trainer.evaluate import Job, Report, evaluate, evaluate_jobs
+from trainer.evaluate.play import count_by_rule
 from trainer.hima_ecom import World
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks
 from trainer.policies import (
@@ -81,7 +82,7 @@ def test_copies_with_an_edit_solve_nothing(full: World, tasks: list[Task]) -> No
 def test_rules_by_keywords_solve_what_takes_one_lookup(full: World, tasks: list[Task]) -> None:
     """A baseline worth beating: questions, some lookups; nothing that takes several steps of arithmetic."""
     found = shares(evaluate(KeywordPolicy(hima_ecom_agents()), tasks, full))
-    assert 35.0 < found["qa"] < 70.0
+    assert 20.0 < found["qa"] < 45.0  # what asks for one fact; two facts take more than one call
     assert 5.0 < found["efc"] < 30.0
     assert 5.0 < found["gfc"] < 30.0
     assert found["cooperation"] < 15.0
@@ -155,3 +156,33 @@ def test_wrong_input(full: World, tasks: list[Task]) -> None:
 
     with pytest.raises(ValueError, match="policy: expected 1 texts"):
         evaluate(Silent(), tasks[:1], full)
+
+
+def test_tokens_of_what_no_tokenizer_has_seen_are_counted_by_one_rule(full: World, tasks: list[Task]) -> None:
+    assert [count_by_rule(text) for text in ("", "Thought", "return it", "12345.60", "退货 30 天", "Action: efc\n")] == [
+        0,
+        2,
+        2,
+        4,
+        4,
+        3,
+    ]
+    table = evaluate(CopyPolicy(), tasks[:10], full).table()
+    assert "tokens a task *" in table
+    assert "* no tokenizer counted these" in table
+    assert "words" not in table
+
+
+class Counting(CopyPolicy):
+    """Tells how many tokens each text has."""
+
+    def act(self, requests: Sequence[Request]) -> list[str]:
+        texts = super().act(requests)
+        self.written: list[int] | None = [7] * len(texts)
+        return texts
+
+
+def test_tokens_are_the_policys_own_where_it_tells(full: World, tasks: list[Task]) -> None:
+    report = evaluate(Counting(), tasks[:10], full)
+    assert (report.counted, report.average.written) == ("tokenizer", 7.0)
+    assert "*" not in report.table()

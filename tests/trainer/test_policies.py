@@ -183,15 +183,15 @@ def test_the_key_is_that_of_the_environment(url: str, monkeypatch: pytest.Monkey
     assert "Bearer secret" in Endpoint.keys
 
 
-def test_an_endpoint_that_does_not_count_is_counted_in_words(url: str) -> None:
+def test_an_endpoint_that_does_not_count_is_counted_by_rule(url: str) -> None:
     policy = OpenAIPolicy("uncounted", base_url=url)
     agents = single_agent([])
     job = Job(id="a", column="coin", task="x", minimal_calls=0)
     report = evaluate_jobs(policy, [job], Silent, agents, entry="assistant")
     assert policy.written is None
-    assert (report.counted, report.average.written) == ("words", 2.0)
+    assert (report.counted, report.average.written) == ("rule", 3.0)
     counted = evaluate_jobs(OpenAIPolicy("m", base_url=url), [job], Silent, agents, entry="assistant")
-    assert (counted.counted, counted.average.written) == ("tokens", 7.0)
+    assert (counted.counted, counted.average.written) == ("tokenizer", 7.0)
 
 
 class Silent:

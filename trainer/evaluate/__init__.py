@@ -6,7 +6,7 @@ print(evaluate(ExpertPolicy(tasks), tasks, world).table())
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from trainer.agents import Agent, hima_ecom_agents
 from trainer.env import Environment
@@ -15,7 +15,7 @@ from trainer.evaluate.report import Column, Report, make_report
 from trainer.hima_ecom import World
 from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks.task import Task
-from trainer.policies.base import CountsTokens, Policy
+from trainer.policies.base import Policy
 
 __all__ = ["Column", "Job", "Played", "Report", "evaluate", "evaluate_jobs", "play"]
 
@@ -57,7 +57,4 @@ def evaluate_jobs(
 ) -> Report:
     """The same over any environment. Args: seed: of the episodes and of the intervals. Raises: as `evaluate`."""
     episodes = play(policy, jobs, make_env, agents, seed=seed, **options)
-    counted: Literal["tokens", "words"] = (
-        "tokens" if isinstance(policy, CountsTokens) and policy.written is not None else "words"
-    )
-    return make_report(episodes, policy=name or type(policy).__name__, split=split, counted=counted, seed=seed)
+    return make_report(episodes, policy=name or type(policy).__name__, split=split, seed=seed)

@@ -14,7 +14,7 @@ from trainer.policies.base import CountsTokens, Policy
 from trainer.prompts import Style
 
 ERROR = "error"  # the reason of an end that an exception brought about
-_WORD = re.compile(r"[㐀-鿿]|[^\s㐀-鿿]+")
+_TOKEN = re.compile(r"[^\W\d_㐀-鿿]{1,6}|\d{1,3}|\S")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,9 @@ class Played:
     """How an episode went.
 
     accuracy: R_A; 0 where an exception ended it. calls: tools and sub-agents. nodes: texts that the policy wrote; written:
-    tokens or words of these, see `Report.counted`. reason: as `Outcome.reason`, or "error", then `error` is the exception.
-    turns: (agent, text) of every node.
+    tokens of these; by_rule: whether some were counted by `count_by_rule`, as their policy told no
+    number. reason: as `Outcome.reason`, or "error", then `error` is the exception. turns: (agent, text) of
+    every node.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Played:
     calls: int = 0
     nodes: int = 0
     written: int = 0
+    by_rule: bool = False
     reason: str = ""
     answer: str | None = None
     error: str | None = None
@@ -60,9 +62,10 @@ class _Running:
     played: Played
 
 
-def count_words(text: str) -> int:
-    """Words between white space; of Chinese each character."""
-    return len(_WORD.findall(text))
+def count_by_rule(text: str) -> int:
+    """Tokens of a text that no tokenizer has seen, by one rule for all: up to six letters, up to three digits, or any other
+    character that is no space (so each Chinese one) are a token. Vocabularies of 100,000 entries give about as many."""
+    return len(_TOKEN.findall(text))
 
 
 def play(
@@ -139,11 +142,12 @@ def _step(policy: Policy, running: list[_Running]) -> None:
     if len(texts) != len(running):
         raise ValueError(f"policy: expected {len(running)} texts, one for each request, got {len(texts)}")
     tokens = policy.written if isinstance(policy, CountsTokens) else None
-    written = [count_words(text) for text in texts] if tokens is None else tokens
+    written = [count_by_rule(text) for text in texts] if tokens is None else tokens
     for run, request, text, count in zip(running, requests, texts, written, strict=True):
         run.played.turns.append((request.agent, text))
         run.played.nodes += 1
         run.played.written += count
+        run.played.by_rule |= tokens is None
         try:
             run.episode.act(text)
             if run.episode.done:

@@ -13,6 +13,7 @@ from trainer.evaluate.play import Played
 RESAMPLES = 10_000
 HEADINGS = {"cooperation": "Cooperation", "qa": "QA", "efc": "EFC", "gfc": "GFC", "math": "Math"}
 AVERAGE = "Avg"
+RULE = "* no tokenizer counted these: up to 6 letters, up to 3 digits, or one other character are a token"
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Report:
-    """An evaluation. counted: what `written` counts, "tokens" where the policy told them, else "words".
+    """An evaluation. counted: how `written` counts tokens: by the "tokenizer" of the policy, or, where it told no number, by a
+    fixed "rule" (`play.count_by_rule`).
 
     Example: `print(evaluate(policy, tasks, world).table())`.
     """
 
     policy: str
     split: str
-    counted: Literal["tokens", "words"]
+    counted: Literal["tokenizer", "rule"]
     columns: tuple[Column, ...]
     average: Column
     episodes: tuple[Played, ...]
@@ -63,7 +65,7 @@ class Report:
             ("calls a task", *(f"{column.calls:.1f}" for column in columns)),
             ("  of the expert", *(f"{column.minimal_calls:.1f}" for column in columns)),
             ("nodes a task", *(f"{column.nodes:.1f}" for column in columns)),
-            (f"{self.counted} a task", *(f"{column.written:.0f}" for column in columns)),
+            ("tokens a task" + " *" * (self.counted == "rule"), *(f"{column.written:.0f}" for column in columns)),
             ("tasks", *(str(column.episodes) for column in columns)),
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(len(columns) + 1)]
@@ -72,6 +74,8 @@ class Report:
             aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *aligned]))
         lines.append("ended: " + ", ".join(f"{reason} {count}" for reason, count in self.average.reasons.items()))
+        if self.counted == "rule":
+            lines.append(RULE)
         failed = self.errors
         if failed:
             lines.append(f"{len(failed)} ended by an error and count as unsolved; the first, {failed[0].id}: {failed[0].error}")
@@ -86,9 +90,7 @@ class Report:
         return json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n"
 
 
-def make_report(
-    episodes: Sequence[Played], *, policy: str, split: str, counted: Literal["tokens", "words"], seed: int = 0
-) -> Report:
+def make_report(episodes: Sequence[Played], *, policy: str, split: str, seed: int = 0) -> Report:
     """The report of episodes. Columns stand in the order of the paper, others after them as they come.
 
     The average is the mean of the columns. Intervals are percentiles of the share over 10,000 resamples of the episodes of each
@@ -112,6 +114,7 @@ def make_report(
     average = Column(
         name=AVERAGE, episodes=len(episodes), low=float(low), high=float(high), reasons=_reasons(episodes), **means
     )
+    counted: Literal["tokenizer", "rule"] = "rule" if any(played.by_rule for played in episodes) else "tokenizer"
     return Report(policy, split, counted, tuple(columns), average, tuple(episodes))
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-_ONES = {w: i for i, w in enumerate("one two three four five six seven eight nine".split(), 1)}
+_ONES = {w: i for i, w in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], 1)}
 _TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-_TENS = {w: 10 * i for i, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_TENS = {w: 10 * i for i, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)}
 _SMALL = _ONES | {w: i for i, w in enumerate(_TEENS.split(), 10)} | _TENS
 _one, _gap = "|".join(_ONES), r"[\s-]+"
 _below_100 = rf"(?:(?:{'|'.join(_TENS)})(?:{_gap}(?:{_one}))?|{'|'.join((*_TEENS.split(), *_ONES))})"

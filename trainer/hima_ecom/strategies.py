@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from trainer.hima_ecom.strategy_words import (
@@ -83,7 +84,7 @@ def _of_master(about: dict[str, str], names: Sequence[str], actions: Sequence[tu
     yield DELEGATE, about | {"calls": ", then ".join(names), "tool": names[0]}
     if len(names) > 1:
         yield MANY, about | {"count": str(len(names)), "tool": names[-1]}
-    for (before, seen), (after, _) in zip(actions, actions[1:], strict=False):
+    for (before, seen), (after, _) in pairwise(actions):
         numbers = set(re.findall(r"\d[\d.:-]*\d", seen)) & set(re.findall(r"\d[\d.:-]*\d", str(after.arguments["task"])))
         if numbers:
             yield HAND_ON, about | {"source": before.name, "tool": after.name}
@@ -126,7 +127,7 @@ class Lessons:
             texts[self._rng.choice(wordings).format(**facts)] = None
 
     def recall(self, agent: str, family: str) -> list[str]:
-        """One to three entries: some of the family, some of other families of the agent, in random order; none if there are none."""
+        """One to three entries, of the family and of the agent's other families, in random order; none if it knows none."""
         known = self._known.get(agent, {})
         about, others = list(known.get(family, ())), [name for name in known if name != family]
         count = self._rng.randint(1, 3)

@@ -20,8 +20,7 @@ LONGEST = 100  # words of the constant
 
 def leaves(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The checkers of a specification that have no parts."""
-    for part in spec["parts"] if spec["kind"] == "all" else [spec]:
-        yield part
+    yield from spec["parts"] if spec["kind"] == "all" else [spec]
 
 
 def score(world: World, task: Task, answer: str) -> float:
@@ -67,5 +66,5 @@ def best_constant(world: World, tasks: Sequence[Task]) -> tuple[str, float]:
                 if gain > gained and len(tokens(text)) <= LONGEST:
                     best, gained = text, gain
         if not gained:
-            return answer, len(found) / len(tasks)
+            return answer.strip(" ."), len(found) / len(tasks)
         answer, found = best, solved(best, everything)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from constants import best_constant, pieces, score
 
-from tests.trainer.hima_ecom.constants import best_constant, pieces, score
 from trainer.evaluate import evaluate
 from trainer.hima_ecom import World
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks
@@ -55,7 +55,7 @@ def test_constants_made_by_hand_solve_near_nothing(full: World) -> None:
     for text in (
         f"yes yes 30 40 15 {countries} home sports",
         "1 2 3 delivered SwiftParcel BlueVan",
-        "Sorry, I cannot: it has shipped, the period is over, it expired, and I do not know which. No information, no solution.",
+        "Sorry, I cannot: it has shipped, the period is over, it expired, I do not know which. No information, no solution.",
     ):
         for column in COLUMNS:
             tasks = drawn(full, column)

@@ -6,7 +6,8 @@ from itertools import islice
 import pytest
 
 from trainer.hima_ecom import World
-from trainer.hima_ecom.tasks import SPLITS, Task, stream_tasks
+from trainer.hima_ecom.tasks import Task, stream_tasks
+from trainer.hima_ecom.tasks.task import SPLITS
 from trainer.react import Action, parse
 
 SEARCHES = ("return period", "warranty", "made", "heavy", "clean")
@@ -39,7 +40,7 @@ def test_no_fact_of_the_test_split_is_asked_in_training(full: World) -> None:
             task for column, count in counts.items() for task in islice(stream_tasks(full, 0, split, column), count)
         )
     assert {kind for kind, _ in test} == {kind for kind, _ in learned} == set(SEARCHES)
-    assert len(test) > 150
+    assert len(test) > 100
     assert len(learned) > 500
     assert not test & learned
 

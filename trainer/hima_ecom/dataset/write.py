@@ -90,8 +90,8 @@ def _by_column(world: World, seed: int, split: str, count: int, seen: set[str]) 
 
 
 def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sample]:
-    """The SFT samples of every column; of each column's the first ones have memory, then all are shuffled. No two differ in their
-    memory alone."""
+    """The SFT samples of every column; of each column's the first ones have memory, then all are shuffled. No two differ in
+    their memory alone."""
     env, rng = HimaEcomEnv(world), random.Random(f"{seed}/samples")
     lessons = Lessons(random.Random(f"{seed}/lessons"))
     found: list[Sample] = []

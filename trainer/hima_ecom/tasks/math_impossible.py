@@ -65,7 +65,7 @@ CONTRADICTION = Phrases(
 )  # fmt: skip
 ALL_GONE = Phrases(
     (
-        "A bill of {sum} {cur} is shared evenly by those of {n} guests who are still here, but {n} have left. What does each pay?",
+        "A bill of {sum} {cur} is shared evenly by those of {n} guests who are still here; {n} have left. What does each pay?",
         "{n} friends were to share {sum} {cur}. Now {n} of them have dropped out: how much is it for each who remains?",
         "Divide {sum} {cur} evenly among the members that are left when {n} of {n} resign. What is each share?",
         "We were {n}, and {n} cancelled. The {sum} {cur} are split by whoever comes: how much a head?",

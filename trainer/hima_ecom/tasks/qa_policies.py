@@ -152,7 +152,7 @@ def opened_return(b: Builder) -> None:
     b.expect_number(str(days), "day", "0")
     b.finish(
         f"{'Yes' if allowed else 'No'}, {name} items {rule} for a return; the return period is {days} days.",
-        f"{'可以' if allowed else '不行'}，{name} 类商品退货时{'可以已拆封' if allowed else '必须未拆封'}，退货期为 {days} 天。",
+        f"{'可以' if allowed else '不行'}，{name} 类退货时{'可以已拆封' if allowed else '必须未拆封'}，退货期为 {days} 天。",
     )
 
 
