@@ -126,9 +126,8 @@ def one_step(run: RunFolder) -> str:
         f"mean reward {line['rollout/reward']:.3f}."
     )
     phases = [f"{name} {mean(run, f'seconds/{name}'):.1f} s" for name in PHASES if f"seconds/{name}" in line]
-    text.append(
-        f"It took {line['seconds/step']:.1f} s: {', '.join(phases)}; {line['tokens_saved']:.0%} of tokens saved by packing."
-    )
+    saved = f"{line['tokens_saved']:.0%} of the learner's tokens saved by packing"
+    text.append(f"It took {line['seconds/step']:.1f} s: {', '.join(phases)}; {saved}.")
     head = "## One whole step of the five agents with SmolLM2\n\nIt shows that the step runs; no learning is claimed."
     return "\n\n".join([head, " ".join(text), "\n".join(rows), settings(run)])
 
@@ -162,13 +161,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=ROOT, help=f"where the runs are (default {ROOT})")
     args = parser.parse_args(argv)
     try:
-        write(args.runs)
+        text = write(args.runs)
     except (OSError, ValueError) as error:
         print(f"real_page: {error}", file=sys.stderr)
         return 2
-    for name in CONFIGS:
-        if (args.runs / name / "metrics.jsonl").is_file():
-            print(summary([read_run(args.runs / name)]), end="\n\n")
+    if (args.runs / "sums" / "metrics.jsonl").is_file():
+        print(summary([read_run(args.runs / "sums")]), end="\n\n")
+    print(text, end="\n\n")
     print(f"page: {DOCS / 'results.md'}, figure: {DOCS / 'figures' / FIGURE}")
     return 0
 
