@@ -53,7 +53,7 @@ def convert(source: Path, folder: Path) -> None:
     settings = read.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "architectures"):
         settings.pop(name, None)
-    model = LlamaForCausalLM(LlamaConfig(**settings | {"eos_token_id": tokenizer.eos_token_id})).to(torch.float32)
+    model = LlamaForCausalLM(LlamaConfig(**settings | {"eos_token_id": tokenizer.eos_token_id}))
     model.load_state_dict(read.state_dict())
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     partial = folder.with_name(f".{folder.name}.partial")
