@@ -150,8 +150,8 @@ def _drawn(world: World, data: DataConfig, split: str, count: int, seen: set[str
 
 
 def _samples(world: World, experts: Sequence[Task], memory: float, seed: int) -> Iterator[Sample]:
-    """What the agents of the experts' episodes read and wrote, nothing twice; a share of the episodes with memory, of what the ones
-    before them taught."""
+    """What the agents of the experts' episodes read and wrote, nothing twice; a share of the episodes with memory, of what
+    those before them taught."""
     env, rng = HimaEcomEnv(world), random.Random(f"{seed}/samples")
     lessons = Lessons(random.Random(f"{seed}/lessons"))
     known: set[tuple[str, ...]] = set()
