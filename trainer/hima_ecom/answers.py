@@ -98,18 +98,18 @@ def says_number(answer: str, value: Fraction, unit: str | None, tolerance: Fract
 
     Args: known: numbers that are not meant, unless they are the value: those of the query and of the answer's other parts.
     """
-    named: list[list[bool]] = []
     bare: list[list[bool]] = []
-    for found in (quantities(answer), worded_quantities(answer)):
-        named.append([])
+    for read in (quantities, worded_quantities):
+        named: list[bool] = []
         bare.append([])
-        for quantity in found:
+        for quantity in read(answer):
             meanings = in_unit(quantity, unit)
             right = any(abs(own - value) <= tolerance for own in meanings)
             if meanings and (right or quantity.value not in known):
-                (named if unit is not None and quantity.unit is not None else bare)[-1].append(right)
-    meant = next((rights for rights in (*named, *bare) if rights), [False])
-    return meant[-1]
+                (named if unit is not None and quantity.unit is not None else bare[-1]).append(right)
+        if named:
+            return named[-1]
+    return next((rights[-1] for rights in bare if rights), False)
 
 
 def guesses(answer: str, values: Collection[str], query: str) -> bool:

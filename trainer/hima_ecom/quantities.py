@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from trainer.hima_ecom.number_words import worded
@@ -76,6 +77,11 @@ class Quantity(NamedTuple):
 
 def quantities(text: str) -> list[Quantity]:
     """Every number of a text that is no part of an id, a date or a time."""
+    return list(_quantities(text))
+
+
+@lru_cache(maxsize=4096)
+def _quantities(text: str) -> tuple[Quantity, ...]:
     text = _without_dates(text)
     found = []
     for match in _NUMBER.finditer(text):
@@ -84,7 +90,7 @@ def quantities(text: str) -> list[Quantity]:
         if unit not in CURRENCIES and _BEFORE.get(sign):
             unit = _BEFORE[sign]
         found.append(Quantity(_value(match), unit))
-    return found
+    return tuple(found)
 
 
 def _without_dates(text: str) -> str:
