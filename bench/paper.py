@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,21 +75,37 @@ def run(job: Job) -> str | None:
 
 
 def run_all(root: Path, arms: Iterable[Arm], jobs: int, seeds: int | None) -> list[str]:
-    """Runs what is missing, seed by seed, so that an early end leaves whole seeds; returns what failed."""
-    chosen = list(arms)
-    failed: list[str | None] = []
+    """Runs what is missing, seed by seed, so that an early end leaves whole seeds; returns what failed.
+
+    A free place takes the first run whose start is there; what waits for a run that failed is left out.
+    """
+    chosen = sorted(arms, key=lambda arm: arm.longer)
+    most = min(MORE_SEEDS, seeds or MORE_SEEDS)
+    waiting: list[tuple[int, Arm | None]] = []  # None: the SFT stage
+    for seed in range(most):
+        mine = [arm for arm in chosen if seed < min(arm.seeds, most)]
+        waiting += [(seed, arm) for arm in (None, *mine)] if mine else []
+    running: dict[Future[str | None], tuple[int, Arm | None]] = {}
+    failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
-        failed += pool.map(run, [start_of(root, seed) for seed in range(min(MORE_SEEDS, seeds or MORE_SEEDS))])
-        for longer in (False, True):
-            todo = [
-                job_of(root, arm, seed)
-                for seed in range(MORE_SEEDS)
-                for arm in chosen
-                if arm.longer == longer and seed < min(arm.seeds, seeds or arm.seeds)
-                if start_of(root, seed).done and (not longer or Job(folder_of(root, BY_NAME["joint"], seed), "", ()).done)
-            ]
-            failed += pool.map(run, todo)
-    return [text for text in failed if text is not None]
+        while waiting or running:
+            ready = [(seed, arm) for seed, arm in waiting if arm is None or _can_begin(root, seed, arm)]
+            for seed, arm in ready[: jobs - len(running)]:
+                waiting.remove((seed, arm))
+                job = start_of(root, seed) if arm is None else job_of(root, arm, seed)
+                running[pool.submit(run, job)] = (seed, arm)
+            if not running:
+                return [*failed, *(f"{arm.name}-{seed}: left out" for seed, arm in waiting if arm is not None)]
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                failed += [text for text in (future.result(),) if text is not None]
+    return failed
+
+
+def _can_begin(root: Path, seed: int, arm: Arm) -> bool:
+    """Whether what an arm's run needs is there."""
+    joint = Job(folder_of(root, BY_NAME["joint"], seed), "", ())
+    return start_of(root, seed).done and (not arm.longer or joint.done)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
