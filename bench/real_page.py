@@ -31,7 +31,7 @@ def settings(run: RunFolder) -> str:
     config, path = run.config, run.path / ENVIRONMENT
     model, rl, learner, sampling = (config[name] for name in ("model", "rl", "learner", "sampling"))
     place: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    versions = place.get("versions", {}) | place.get("packages", {})
+    versions = place.get("versions", {})
     adapter = f"LoRA of rank {model['lora_rank']}, alpha {model['lora_alpha']}"
     policies = adapter if model["paradigm"] == "lora" else "all weights"
     cores = f"{place.get('threads', '?')} of {place.get('cores', '?')} cores"

@@ -63,7 +63,7 @@ def runs(tmp_path: Path) -> Path:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (folder / "eval" / "sft.json").write_text(report([1] * 5 + [0] * 15))
         (folder / "eval" / "final.json").write_text(report([1] * 13 + [0] * 7))
-    place = {"device": "A CPU", "threads": 2, "cores": 2, "versions": {"torch": "2.13"}, "packages": {"gguf": "1"}}
+    place = {"device": "A CPU", "threads": 2, "cores": 2, "versions": {"torch": "2.13", "gguf": "1"}}
     (tmp_path / "runs" / "sums" / real.ENVIRONMENT).write_text(json.dumps(place))
     return tmp_path / "runs"
 

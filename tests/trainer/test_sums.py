@@ -29,7 +29,7 @@ def test_a_run_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "sums"
     assert real.run("sums", [*changes, "max_steps=1"]) is None
     begun = (folder / real.ENVIRONMENT).read_text()
-    assert json.loads(begun)["packages"]["reasoning-gym"]
+    assert json.loads(begun)["versions"]["reasoning-gym"]
     assert real.run("sums", [*changes, "max_steps=2"]) is None
     assert [line["step"] for line in read_metrics(folder, "train")] == [1, 2]
     assert (folder / real.ENVIRONMENT).read_text() == begun
