@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import AGENTS, COLUMNS, episode, train_line, write_lines, write_run
+from run_folders import AGENTS, COLUMNS, episode, train_line, write_lines, write_run
 
 from trainer.cli import main
 from trainer.report import page, read_run, summary, write_report
