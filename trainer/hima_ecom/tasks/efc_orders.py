@@ -20,7 +20,7 @@ from trainer.hima_ecom.tasks.efc_questions import (
 )
 from trainer.hima_ecom.tasks.efc_wishes import also
 from trainer.hima_ecom.tasks.families import family
-from trainer.hima_ecom.tasks.phrases import WORDS_ZH, dates
+from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases, dates
 from trainer.hima_ecom.tasks.qa_products import product_name
 
 STATUSES = ("pending", "processing", "shipped", "delivered", "cancelled")
