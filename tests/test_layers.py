@@ -36,7 +36,7 @@ LAYERS = [
     ("trainer.sequences",),
     ("trainer.step",),
     ("trainer.learner",),
-    ("trainer.sft", "trainer.tiny"),
+    ("trainer.sft", "trainer.tiny", "trainer.unfamiliar"),
     ("trainer.policies",),
     ("trainer.evaluate",),
     ("trainer.play", "trainer.recall"),
