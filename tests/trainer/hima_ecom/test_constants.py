@@ -1,6 +1,7 @@
 """No constant answer solves 5 % of a column, not even one that is made from the right answers."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from constants import best_constant, pieces, score
@@ -18,6 +19,7 @@ def full() -> World:
     return World.in_memory(0, "full")
 
 
+@cache
 def drawn(full: World, column: str) -> list[Task]:
     return [
         replace(task, id=f"{seed}/{task.id}") for seed in range(DRAWS) for task in make_tasks(full, seed, "test", column, 100)
