@@ -1,11 +1,12 @@
-"""A rollout in VR-GRPO's shape through either engine, by the same calls of `Engine.generate`: tokens a second, hit rate, gap.
+"""A rollout in VR-GRPO's shape through each engine, by the same calls of `Engine.generate`: tokens a second, hit rate, gap.
 
-    .venv-vllm/bin/python -m bench.vllm_rollout --engine vllm --size 90m
-    .venv-vllm/bin/python -m bench.vllm_rollout --engine local --size 90m
+    .venv-vllm/bin/python -m bench.rollout --engine vllm --size 90m
+    .venv/bin/python -m bench.rollout --engine local --size 90m
+    .venv/bin/python -m bench.rollout --engine generate --size 90m    # transformers' own, padded batches
 
 Queries in flight share a system prompt of 400 tokens (each agent its own, with `--adapters`); behind it stand 100 tokens of
 memory and query. First the trajectories, node by node; then G siblings of all nodes in one call; then a continuation of each
-sibling after an observation. Lengths are fixed, so both engines do the same work. Before that is timed, sampled
+sibling after an observation. Lengths are fixed, so all engines do the same work. Before that is timed, sampled
 log-probabilities are held against the trainer's plain forward: `gap`. Models are random Qwen3 with tied embeddings, fp32.
 """
 
@@ -19,6 +20,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from bench.measure import device_name
+from bench.plain_engine import PlainEngine
 from trainer.engine.base import Engine, SamplingParams
 from trainer.engine.local import LocalEngine
 from trainer.models import ModelConfig, Policies
@@ -52,6 +54,8 @@ def engine_of(name: str, policies: Policies) -> Engine:
     """The engine, with all siblings in flight at once."""
     if name == "local":
         return LocalEngine(policies)
+    if name == "generate":
+        return PlainEngine(policies)
     from trainer.engine.vllm import VLLMEngine
     from trainer.engine.vllm_network import VLLMConfig
 
@@ -114,7 +118,7 @@ def gap(engine: Engine, policies: Policies, workload: Workload) -> float:
 def main() -> None:
     """Prints a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=("local", "vllm"), required=True)
+    parser.add_argument("--engine", choices=("local", "vllm", "generate"), required=True)
     parser.add_argument("--size", choices=tuple(SIZES), default="4m")
     parser.add_argument("--adapters", type=int, default=0, help="0: one policy, the whole network")
     parser.add_argument("--queries", type=int, default=8)
