@@ -229,7 +229,7 @@ def assert_step(ours: Run, truth: Run, eager: Run, *, dtype: torch.dtype, tokens
     """
     narrow = dtype != torch.float32
     n = tokens * SIZES["hidden_size"]
-    assert_gate("logprobs", ours.logprobs, truth.logprobs, eager.logprobs, dtype=dtype)
+    assert_gate("logprobs", ours.logprobs, truth.logprobs, eager.logprobs, dtype=dtype, n=SIZES["hidden_size"])
     losses = (run.loss.reshape(1) for run in (ours, truth, eager))
     assert_gate("loss", *losses, dtype=dtype, n=n, roundings=FORWARD if narrow else 1)
     scale = float(torch.cat([g.flatten() for g in truth.grads.values()]).square().mean().sqrt())
