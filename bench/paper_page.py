@@ -173,7 +173,7 @@ def write(root: Path) -> Path:
         raise FileNotFoundError(f"{root}: expected finished runs of the arm 'joint', got none")
     settings = {"svg.fonttype": "none", "svg.hashsalt": "himakernels", "font.family": "sans-serif", "font.size": 10}
     with mpl.rc_context(settings):
-        parts = [section(runs, q, DOCS / "figures") for q in QUESTIONS if all(runs.found[name] for name in q.arms[:1])]
+        parts = [section(runs, q, DOCS / "figures") for q in QUESTIONS if sum(map(bool, map(runs.found.get, q.arms))) > 1]
     parts.append(propagation(runs.found["joint"]))
     page = DOCS / "results.md"
     text = page.read_text(encoding="utf-8")
