@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.hima_ecom import World
@@ -51,6 +51,7 @@ def says(answer: str, value: Any, unit: str | None, tolerance: str = "0") -> boo
     return says_number(answer, Fraction(value), unit, Fraction(tolerance), set())
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 999_999), st.sampled_from("- "), st.sampled_from((" ", " and ")), st.sampled_from((str, str.upper)))
 def test_numbers_in_words(number: int, hyphen: str, joined: str, case: Any) -> None:
     words = case(english(number, hyphen, joined))
@@ -63,6 +64,7 @@ def test_numbers_in_words(number: int, hyphen: str, joined: str, case: Any) -> N
         assert not says(f"It has {words} characters.", part, None)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 9999))
 def test_numbers_in_characters(number: int) -> None:
     assert chinese_number(chinese(number)) == number
@@ -71,6 +73,7 @@ def test_numbers_in_characters(number: int) -> None:
     assert not says(f"保修期是{chinese(number)}天。", number, "month")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 99_999_999), st.sampled_from(("USD {}", "{} EUR", "{} euros.", "€{}")))
 def test_european_decimals(cents: int, form: str) -> None:
     unit = "USD" if "USD" in form else "EUR"
@@ -143,6 +146,7 @@ def test_another_reminder_is_wrong(world: World, wrong: dict[str, str]) -> None:
         assert check({"kind": "state", "calls": [call]}, Evidence("", (), state, "", "C0001", world)) == 0.0
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_texts_that_differ_in_letters_stay_different(one: str, other: str) -> None:
     assert plain(plain(one)) == plain(one)
