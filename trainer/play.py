@@ -95,6 +95,7 @@ class Table:
         self.engine, self.policies, self.params, self.seed = engine, policies, params, seed
         self.max_prompt_tokens, self.template_kwargs = max_prompt_tokens, template_kwargs
         self.traffic = Traffic()
+        self._continuous = engine if isinstance(engine, ContinuousEngine) else None  # looked at once: it is slow
         self._versions: dict[str, int] = {}
         self._waiting: dict[int, Player] = {}  # by the engine's number of what was asked for them
         self._held: list[Player] = []  # until `collect`, where the engine takes whole batches only
@@ -138,12 +139,12 @@ class Table:
 
     def submit(self, player: Player) -> None:
         """Asks for the next turn of a player that goes on; `collect` will bring it."""
-        if not isinstance(self.engine, ContinuousEngine):
+        if self._continuous is None:
             self._held.append(player)
             return
         prompt, policy = player.contexts[player.agent].token_ids, self.policy(player.agent)
         start = time.perf_counter()
-        number = self.engine.submit(prompt, params=self.params, policy=policy, seed=self._seed(player))
+        number = self._continuous.submit(prompt, params=self.params, policy=policy, seed=self._seed(player))
         self.traffic.seconds += time.perf_counter() - start
         self._waiting[number] = player
 
@@ -154,9 +155,9 @@ class Table:
             return list(zip(held, self.sample(held), strict=True))
         found: list[tuple[Player, Turn]] = []
         while self._waiting and not found:
-            assert isinstance(self.engine, ContinuousEngine)
+            assert self._continuous is not None
             start = time.perf_counter()
-            finished = self.engine.step()
+            finished = self._continuous.step()
             self.traffic.seconds += time.perf_counter() - start
             for number, samples, error in finished:
                 if error is not None:
@@ -168,8 +169,8 @@ class Table:
     def cancel(self) -> None:
         """Gives up whatever was submitted and has not come."""
         for number in self._waiting:
-            assert isinstance(self.engine, ContinuousEngine)
-            self.engine.cancel(number)
+            assert self._continuous is not None
+            self._continuous.cancel(number)
         self._waiting.clear()
         self._held.clear()
 
