@@ -35,7 +35,7 @@ ARMS = (
     Arm("k1", "K = 1", ("rl.top_k=1",)),
     Arm("k2", "K = 2", ("rl.top_k=2",)),
     Arm("k_all", "K = all", ("rl.top_k=null",)),
-    Arm("master_only", "(a) the master alone learns", ("rl.trained_agents=[master]",)),
+    Arm("master_only", "(a) the master alone learns, the sub-agents stay as SFT left them", ("rl.trained_agents=[master]",)),
     Arm("shared", "(b) one policy for all agents", ("model.paradigm=shared", "model.shared_trains=lora")),
     Arm(
         "fixed_planning",

@@ -76,5 +76,5 @@ def hima_ecom_agents() -> dict[str, Agent]:
 
 
 def master_only_agents() -> dict[str, Agent]:
-    """The master alone, with the tools of all four sub-agents: the paper's paradigm (a)."""
+    """The master alone, with the tools of all four sub-agents: a system without a hierarchy."""
     return dict(_MASTER_ONLY)

@@ -51,7 +51,7 @@ def _blur(sample: Sample, known: Sequence[str], common: Collection[tuple[str, st
         about = word.lower() in said and (sample.family, word.lower()) not in common
         if about or (word.isupper() and word != "I") or rng.random() >= part:
             return word
-        return rng.choice(("", rng.choice(known), "".join(rng.sample(word, len(word)))))
+        return rng.choice(("", rng.choice(known or [""]), "".join(rng.sample(word, len(word)))))
 
     first, *rest = sample.messages
     query = _query(sample)

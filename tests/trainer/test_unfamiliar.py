@@ -1,5 +1,7 @@
 """Blurred queries: what stays, what changes, and who is left alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from trainer.config import SFTConfig
@@ -54,6 +56,13 @@ def test_a_share_of_one_agent_the_same_from_a_seed() -> None:
     assert found == blurred(SAMPLES, "master", 0.5, 3)
     assert found != blurred(SAMPLES, "master", 0.5, 4)
     assert blurred(SAMPLES, "master", 0.0, 3) == SAMPLES
+
+
+def test_queries_that_have_no_word_in_common() -> None:
+    """Nothing to replace a word with: it is left out."""
+    texts = [f"Task: {'abcdefghijkl'[i] * 5}" for i in range(12)]
+    alone = [replace(SAMPLES[1], messages=({"role": "user", "content": t}, SAMPLES[1].messages[1])) for t in texts]
+    assert [s.messages[0]["content"][:6] for s in blurred(alone, "master", 1.0, 0)] == ["Task: "] * 12
 
 
 def test_a_share_is_checked() -> None:
