@@ -67,7 +67,7 @@ def time_in_turns(calls: dict[str, Callable[[], object]], rounds: int, slow: fro
     return {name: Timing.of(seconds) for name, seconds in times.items()}
 
 
-def _resident_peak() -> int:
+def resident_peak() -> int:
     """The largest resident set so far, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
@@ -75,7 +75,8 @@ def _resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _resident_now() -> int:
+def resident_now() -> int:
+    """The resident set, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -99,9 +100,9 @@ def peak_of(call: Callable[[], object], warm_up: Callable[[], object]) -> int:
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident_now()
+    before = resident_now()
     call()
-    return _resident_peak() - before
+    return resident_peak() - before
 
 
 def run_json(module: str, *arguments: str, env: dict[str, str] | None = None) -> dict[str, float]:

@@ -2,12 +2,15 @@
 
     .venv-vllm/bin/python -m bench.rollout --engine vllm --size 90m
     .venv/bin/python -m bench.rollout --engine local --size 90m
+    .venv/bin/python -m bench.rollout --engine layers --size 90m      # the local one through transformers' layers
     .venv/bin/python -m bench.rollout --engine generate --size 90m    # transformers' own, padded batches
 
 Queries in flight share a system prompt of 400 tokens (each agent its own, with `--adapters`); behind it stand 100 tokens of
 memory and query. First the trajectories, node by node; then G siblings of all nodes in one call; then a continuation of each
 sibling after an observation. Lengths are fixed, so all engines do the same work. Before that is timed, sampled
-log-probabilities are held against the trainer's plain forward: `gap`. Models are random Qwen3 with tied embeddings, fp32.
+log-probabilities are held against the trainer's plain forward: `gap`. `outside` is the share of a local engine's time that is
+not spent in the model's forward. Last come `cold` and `cached`: seconds until 8 prompts of 1,000 tokens have their first token,
+where nothing of them and where 900 tokens of each are known. Models are random Qwen3 with tied embeddings, fp32.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from bench.plain_engine import PlainEngine
 from trainer.engine.base import Engine, SamplingParams
 from trainer.engine.local import LocalEngine
 from trainer.models import ModelConfig, Policies
+from trainer.types import Sample
 
 SYSTEM, QUERY = 400, 100
 SIZES: dict[str, dict[str, int]] = {
@@ -52,8 +56,8 @@ def policies_of(size: str, adapters: int) -> Policies:
 
 def engine_of(name: str, policies: Policies) -> Engine:
     """The engine, with all siblings in flight at once."""
-    if name == "local":
-        return LocalEngine(policies)
+    if name in ("local", "layers"):
+        return LocalEngine(policies, lean=None if name == "local" else False)
     if name == "generate":
         return PlainEngine(policies)
     from trainer.engine.vllm import VLLMEngine
@@ -70,6 +74,7 @@ class Workload:
         self.args, self.names, self.seed = args, policies.names, seed
         self.systems = [self.draw(SYSTEM) for _ in policies.names]
         self.queries = [self.draw(QUERY) for _ in range(args.queries)]
+        self.groups: list[tuple[list[int], str, list[Sample]]] = []  # each node's prompt, policy and siblings
 
     def draw(self, count: int) -> list[int]:
         """Random tokens."""
@@ -90,9 +95,10 @@ class Workload:
                 told += [*sample.token_ids, *self.draw(args.observation)]
         prompts, policies = [prompt for prompt, _ in nodes], [policy for _, policy in nodes]
         groups = engine.generate(prompts, args.siblings, params, policies, self.seeds(prompts))
+        self.groups = list(zip(prompts, policies, groups, strict=True))
         longer = [
             ([*prompt, *sample.token_ids, *self.draw(args.observation)], policy)
-            for prompt, policy, group in zip(prompts, policies, groups, strict=True)
+            for prompt, policy, group in self.groups
             for sample in group
         ]
         engine.generate([prompt for prompt, _ in longer], 1, params, [policy for _, policy in longer], self.seeds(longer))
@@ -115,10 +121,25 @@ def gap(engine: Engine, policies: Policies, workload: Workload) -> float:
     return worst
 
 
+def prefill(engine: Engine, workload: Workload) -> dict[str, float]:
+    """Seconds for prompts of 1,000 tokens, without and with the first 900 of them known."""
+    first, found = SamplingParams(max_new_tokens=1), dict[str, float]()
+    beginnings = [workload.draw(900) for _ in range(8)]
+    for name in ("cold", "cached"):
+        engine.reset()
+        if name == "cached":
+            engine.generate(beginnings, 1, first, workload.names[0])
+        prompts = [beginning + workload.draw(100) for beginning in beginnings]
+        begin = time.perf_counter()
+        engine.generate(prompts, 1, first, workload.names[0])
+        found[name] = round(time.perf_counter() - begin, 4)
+    return found
+
+
 def main() -> None:
     """Prints a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=("local", "vllm", "generate"), required=True)
+    parser.add_argument("--engine", choices=("local", "layers", "vllm", "generate"), required=True)
     parser.add_argument("--size", choices=tuple(SIZES), default="4m")
     parser.add_argument("--adapters", type=int, default=0, help="0: one policy, the whole network")
     parser.add_argument("--queries", type=int, default=8)
@@ -151,6 +172,10 @@ def main() -> None:
         "computed": prompt - cached,
         "hit_rate": round(cached / prompt, 4),
         "gap": worst,
+        "outside": round(1 - (after.model_seconds - before.model_seconds) / (after.seconds - before.seconds), 3)
+        if args.engine in ("local", "layers")
+        else None,
+        **prefill(engine, workload),
         "start_and_gap_seconds": round(started, 1),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "threads": torch.get_num_threads(),
