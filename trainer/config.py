@@ -36,6 +36,7 @@ class DataConfig:
     seed: int = 0  # of the store and of the tasks
     path: str | None = None  # a folder of `hima data generate` instead; what follows then chooses among its tasks
     columns: tuple[str, ...] = COLUMNS
+    rl_columns: tuple[str, ...] | None = None  # those of `columns` whose queries RL goes through; None: all
     languages: tuple[str, ...] = LANGUAGES
     max_difficulty: int = 3  # 1 to 3
     families: tuple[str, ...] | None = None  # of tasks, such as "warranty" (see docs/benchmark.md); None: all
@@ -49,6 +50,8 @@ class DataConfig:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(known):
                 raise ValueError(f"{name}: expected some of {', '.join(known)}, each once, got {chosen!r}")
+        if self.rl_columns is not None and not (self.rl_columns and set(self.rl_columns) <= set(self.columns)):
+            raise ValueError(f"rl_columns: expected some of {', '.join(self.columns)}, got {self.rl_columns!r}")
         if self.max_difficulty not in (1, 2, 3):
             raise ValueError(f"max_difficulty: expected 1, 2 or 3, got {self.max_difficulty!r}")
         if self.families is not None:

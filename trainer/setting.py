@@ -81,11 +81,11 @@ def hima_ecom_setting(data: DataConfig) -> Setting:
         return _from_folder(Path(data.path), data)
     world = World.in_memory(data.seed, data.world)
     seen: set[str] = set()
-    test = _drawn(world, data, "test", data.test_tasks, seen)
-    tasks = _drawn(world, data, "train", data.rl_tasks, seen)
+    test = _drawn(world, data, "test", data.columns, data.test_tasks, seen)
+    tasks = _drawn(world, data, "train", data.rl_columns or data.columns, data.rl_tasks, seen)
 
     def learn(memory: float) -> list[Sample]:
-        experts = _drawn(world, data, "sft", data.sft_tasks, set(seen))
+        experts = _drawn(world, data, "sft", data.columns, data.sft_tasks, set(seen))
         return list(_samples(world, experts, memory, data.seed))
 
     return _setting(world, tasks, test, learn)
@@ -94,7 +94,8 @@ def hima_ecom_setting(data: DataConfig) -> Setting:
 def _from_folder(folder: Path, data: DataConfig) -> Setting:
     world = World.open(folder / "store.sqlite")
     test = _chosen(read_tasks(folder / "test.jsonl"), data, data.test_tasks)
-    tasks = _chosen(read_tasks(folder / "train.jsonl"), data, data.rl_tasks)
+    pairs = (task for task in read_tasks(folder / "train.jsonl") if task.column in (data.rl_columns or data.columns))
+    tasks = _chosen(pairs, data, data.rl_tasks)
 
     def learn(memory: float) -> list[Sample]:
         """So many episodes of a column. The file's own share of memory is what it was written with."""
@@ -129,9 +130,9 @@ def _chosen(tasks: Iterable[Task], data: DataConfig, count: int) -> list[Task]:
     return found
 
 
-def _drawn(world: World, data: DataConfig, split: str, count: int, seen: set[str]) -> list[Task]:
+def _drawn(world: World, data: DataConfig, split: str, columns: Iterable[str], count: int, seen: set[str]) -> list[Task]:
     found: list[Task] = []
-    for column in data.columns:
+    for column in columns:
         stream = islice(stream_tasks(world, data.seed, split, column, seen=seen, families=data.families), TRIES * count)
         fitting: list[Task] = []
         with suppress(RuntimeError):  # a family has no more tasks that differ

@@ -14,15 +14,17 @@ from dataclasses import replace
 from trainer.hima_ecom.dataset.samples import Sample
 
 _WORD = re.compile(r"(?<![\w-])[A-Za-z][A-Za-z']*(?![\w-])")
+_CLAUSE = re.compile(r"(?<=[,.;:?!]) | (?=(?:at|by|for|from|if|in|of|on|to|when|with) )")  # where one may begin
 COMMON = 0.18  # of a family's queries: words in more of them belong to its sentences, not to what they are about
 
 
 def blurred(samples: Sequence[Sample], agent: str, share: float, seed: int) -> list[Sample]:
     """The samples in their order; a share of those of `agent` in other words.
 
-    Of such a sample's first message a random part of the words is left out, replaced with a common word of any family, or has
-    its letters shuffled: a third each. What the query is about stays: whatever has digits or is in capitals, and words that the
-    agent says again, unless they are common in the queries of the family.
+    Half of these queries begin at a clause in their middle, and what stood before it comes last: who has only met a price before
+    a weight would take the first number for the price. Then a random part of the words is left out, replaced with a common word
+    of any family, or has its letters shuffled: a third each. What the query is about stays: whatever has digits or is in
+    capitals, and words that the agent says again, unless they are common in the queries of the family.
     """
     if not share:
         return list(samples)
@@ -55,5 +57,13 @@ def _blur(sample: Sample, known: Sequence[str], common: Collection[tuple[str, st
 
     first, *rest = sample.messages
     query = _query(sample)
-    text = first["content"].removesuffix(query) + re.sub(r" {2,}", " ", _WORD.sub(other, query))
+    text = first["content"].removesuffix(query) + re.sub(r" {2,}", " ", _WORD.sub(other, _turned(query, rng)))
     return replace(sample, messages=({**first, "content": text}, *rest))
+
+
+def _turned(query: str, rng: random.Random) -> str:
+    places = [match.span() for match in _CLAUSE.finditer(query)]
+    if not places or rng.random() < 0.5:
+        return query
+    end, begin = rng.choice(places)
+    return f"{query[begin:]} {query[:end]}"

@@ -114,6 +114,19 @@ def test_families_are_those_of_the_columns() -> None:
         DataConfig(families=())
 
 
+def test_rl_goes_through_columns_of_its_own() -> None:
+    data = DataConfig(
+        world="small", columns=("qa", "math"), rl_columns=("math",), languages=("en",), sft_tasks=2, rl_tasks=3, test_tasks=2
+    )
+    setting = hima_ecom_setting(data)
+    assert [task.column for task in setting.tasks] == ["math"] * 3
+    assert [job.column for job in setting.tests] == ["qa"] * 2 + ["math"] * 2
+    assert {sample.column for sample in setting.samples(0.0)} == {"qa", "math"}
+    for wrong in (("efc",), ()):
+        with pytest.raises(ValueError, match="rl_columns: expected some of qa, math, got"):
+            DataConfig(columns=("qa", "math"), rl_columns=wrong)
+
+
 def test_only_chosen_families_are_played() -> None:
     data = DataConfig(
         world="small", columns=("qa",), families=("warranty",), languages=("en",), sft_tasks=2, rl_tasks=3, test_tasks=2

@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Phrases(NamedTuple):
     """Templates with {facts}: those that experts demonstrate (split "sft"), those of test queries, which occur nowhere else, in
     both languages; and more that customers use and no expert has demonstrated: (query, answer) pairs (split "train") are worded
-    in these and in the experts'."""
+    in these, where there are any, else in the experts'."""
 
     sft: tuple[str, ...]
     test: tuple[str, ...]
@@ -22,7 +22,7 @@ class Phrases(NamedTuple):
             return rng.choice(self.zh_test if language == "zh" else self.test)
         if language == "zh":
             return rng.choice(self.zh)
-        return rng.choice(self.sft + self.more if split == "train" else self.sft)
+        return rng.choice((self.more or self.sft) if split == "train" else self.sft)
 
 
 # Said around a query: nothing in it matters.
