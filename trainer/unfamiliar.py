@@ -57,11 +57,12 @@ def _blur(sample: Sample, known: Sequence[str], common: Collection[tuple[str, st
 
     first, *rest = sample.messages
     query = _query(sample)
-    text = first["content"].removesuffix(query) + re.sub(r" {2,}", " ", _WORD.sub(other, _turned(query, rng)))
+    text = first["content"].removesuffix(query) + re.sub(r" {2,}", " ", _WORD.sub(other, turned(query, rng)))
     return replace(sample, messages=({**first, "content": text}, *rest))
 
 
-def _turned(query: str, rng: random.Random) -> str:
+def turned(query: str, rng: random.Random) -> str:
+    """The query, or, with a chance of one half, what begins at one of its clauses and then what stood before that."""
     places = [match.span() for match in _CLAUSE.finditer(query)]
     if not places or rng.random() < 0.5:
         return query

@@ -1,12 +1,14 @@
 """Blurred queries: what stays, what changes, and who is left alone."""
 
+import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from trainer.config import SFTConfig
 from trainer.hima_ecom.dataset.samples import Sample
-from trainer.unfamiliar import blurred
+from trainer.unfamiliar import blurred, turned
 
 QUERY = "Strategies from memory:\n- Ask qa.\n\nTask: For how many months is the {} with 12 parts covered, in EUR?"
 CALL = 'Thought: qa knows.\nAction: qa\nAction Input: {{"task": "How long is the warranty on the {}?"}}'
@@ -46,6 +48,20 @@ def test_names_and_numbers_stay_and_the_words_around_them_change() -> None:
     assert sum("covered" not in query for query in queries) > 20
     assert sum(" is " not in query for query in queries) > 20  # said again, but common
     assert [s.messages[1] for s in found] == [s.messages[1] for s in SAMPLES if s.agent == "master"]
+
+
+def test_half_of_the_queries_begin_in_their_middle() -> None:
+    """At a clause; what stood before it comes last, and nothing else moves."""
+    rng = random.Random(0)
+    query = "When it is 3 pm in Cairo, what time is it in Berlin?"
+    found = Counter(turned(query, rng) for _ in range(400))
+    assert 160 < found.pop(query) < 240
+    assert set(found) == {
+        "in Cairo, what time is it in Berlin? When it is 3 pm",
+        "what time is it in Berlin? When it is 3 pm in Cairo,",
+        "in Berlin? When it is 3 pm in Cairo, what time is it",
+    }
+    assert turned("Weekday?", rng) == "Weekday?"
 
 
 def test_a_share_of_one_agent_the_same_from_a_seed() -> None:
