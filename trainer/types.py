@@ -60,7 +60,7 @@ class Sample:
 
     token_ids: with the stop token, where one ended it. rollout_logprobs: of each token, over the whole vocabulary.
     policy_version: of the weights that sampled it. sampling_logprobs: where filters or temperature 0 made the distribution that
-    was drawn from another one, the tokens' log-probabilities in that.
+    was drawn from another one, the tokens' log-probabilities in that, if the engine tells (vLLM's does not).
     """
 
     token_ids: tuple[int, ...]

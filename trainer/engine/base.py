@@ -14,7 +14,8 @@ class SamplingParams:
 
     The filters act on softmax(logits / temperature) in this order, as in transformers; what they leave is renormalised.
 
-    max_new_tokens: at most so many tokens a sample, the stop token included.
+    max_new_tokens: at most so many tokens a sample, the stop token included; fewer where the model's positions, or an engine's
+        memory for keys and values, end.
     temperature: 0 takes the likeliest token.
     top_k: only the k likeliest tokens, and those as likely as the last of them; 0: all.
     top_p: of these the fewest whose probabilities sum to top_p.
@@ -114,11 +115,12 @@ class Engine(Protocol):
         Returns:
             For each prompt its n samples. `rollout_logprobs` are log softmax(logits / temperature) in fp32 over the whole
             vocabulary, whatever top_k, top_p and min_p kept; at temperature 0 those of temperature 1. `sampling_logprobs` are
-            those of the distribution that was drawn from, where it is another.
+            those of the distribution that was drawn from, where it is another and the engine knows them.
 
         Raises:
-            ValueError: an empty prompt, an unknown policy, a prompt that leaves the model no position for one more token, token
-                ids outside the vocabulary, n < 1, lists of another length; it names the request, and nothing was generated.
+            ValueError, TypeError: an empty prompt, an unknown policy, a prompt that leaves the model no position for one more
+                token, token ids outside the vocabulary, n < 1, a seed of more than 64 bits, lists of another length, what is
+                not an int where one is wanted; it names the request, and nothing was generated.
         """
         ...
 

@@ -21,10 +21,10 @@ class Job:
     wants: list[tuple[Request, int, int | None]]
     known: int = 0  # of its tokens that were cached when it was admitted
     end: int = 0  # what is computed after the next step
+    spent: int = 0  # tokens that were computed for it
     row: int = -1  # while it is computed
     # The blocks that the tree keeps of what was not cached.
     kept: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    fresh: bool = True  # nothing of it was computed for these samples before
 
 
 class Batch(NamedTuple):

@@ -11,6 +11,7 @@ from peft import PeftModel
 
 import himakernels.integrations.transformers_paged as paged
 from himakernels.integrations.peft import packed_adapters
+from himakernels.integrations.peft_checks import check_model
 from himakernels.integrations.transformers_models import base_of
 from himakernels.prefix_cache import PrefixCache
 from trainer.engine.base import Finished
@@ -61,6 +62,8 @@ class Lane:
         self.cache = PrefixCache(blocks, block_size)
         self.scheduler = Scheduler(pool, self.cache, names, prefill_tokens=prefill_tokens, max_rows=max_rows)
         fits = is_lean(causal, self.adapters) if lean is None else lean
+        if fits and self.adapters:
+            check_model(model, set(names), check_base=False)
         self.lean = LeanDecoder(causal, names, self.adapters) if fits else None
         config: Any = causal.config.get_text_config(decoder=True)
         self.vocabulary, self.positions = config.vocab_size, getattr(config, "max_position_embeddings", None)
@@ -179,10 +182,11 @@ class Lane:
         return finished
 
     def _spells(self, row: int, stops: tuple[str, ...]) -> bool:
-        """Whether the row's text has come to one of the stops. Only its end is decoded: a token is a character at least."""
+        """Whether the row's text has come to one of the stops. Only its end is decoded: a character is four tokens at most."""
         rows = self.scheduler.rows
         n = int(rows.count[row])
-        text = self.tokenizer.decode(rows.tokens[row, :n].tolist())
+        tail = 4 * max(map(len, stops)) + 4
+        text = self.tokenizer.decode(rows.tokens[row, max(0, n - tail) : n].tolist())
         return any(stop in text for stop in stops)
 
     def cancel(self, request: Request) -> None:

@@ -7,8 +7,9 @@
     for request, samples, error in engine.step(): ...
 
 Prompts are prefilled once for each distinct prefix, beside the rows that decode, and forked; what was sampled stays in the
-cache, so that the next turn of an episode computes its new tokens only. All policies of a network decode in one batch. Nothing
-is copied or synchronised when weights change, but the version must: old keys and values go by it.
+cache, so that the next turn of an episode computes its new tokens only. All policies of a network decode in one batch. The
+parameters are the trainer's own: when they change the version must, as old keys and values go by it, and, for small networks, the
+copies of weights that `trainer.engine.lean` makes of them.
 """
 
 import time
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from himakernels.checks import check_positive
 from trainer.engine.base import EngineStats, Finished, SamplingParams
 from trainer.engine.lane import Lane, Network
-from trainer.engine.requests import Asked, Request, check_request, draw_seeds, per_prompt
+from trainer.engine.requests import Asked, Request, draw_seeds, per_prompt, request_of
 from trainer.engine.sampling import Styles
 from trainer.types import Sample
 
@@ -43,7 +44,7 @@ class LocalEngine:
         policies: whose parameters generate; `policies.versions` is the truth about their versions. Stop strings need its
             `tokenizer`.
         token_budget: at most so many tokens' keys and values are kept for a network; more wait, the least recently used are
-            forgotten. None: 131,072, or what a gigabyte holds.
+            forgotten, and a sample that alone finds no more room ends, with "length". None: 131,072, or what a gigabyte holds.
         prefill_tokens: at most so many prompt tokens in a step.
         block_size: tokens of a block of the cache.
         max_rows: sequences in a step.
@@ -73,6 +74,7 @@ class LocalEngine:
         self._lane_of: dict[str, Lane] = {}  # by policy
         self._used = dict(policies.versions)  # the version that a policy last generated with
         self._open: dict[int, tuple[Request, Lane]] = {}
+        self._finished: list[Finished] = []  # of a step in which another network failed
         self._number = self._samples = 0
         self._seconds = 0.0
 
@@ -105,7 +107,8 @@ class LocalEngine:
     def update_policy(self, policy: str) -> None:
         """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
 
-        Samples that are running begin again.
+        Samples that are running begin again. Weights that change without this, or without a new version, leave samples that are
+        of neither.
 
         Raises: ValueError for an unknown policy.
         """
@@ -123,27 +126,27 @@ class LocalEngine:
     def submit(self, prompt: Sequence[int], n: int = 1, *, params: SamplingParams, policy: str, seed: int | None = None) -> int:
         """See `ContinuousEngine.submit`."""
         (seed,) = draw_seeds(1) if seed is None else (seed,)
-        return self._submit(self._request("prompt", "n", "policy", Asked(prompt, n, params, policy, seed)))
+        return self._submit(self._request(Asked(prompt, n, params, policy, seed)))
 
     def step(self) -> list[Finished]:
         """See `ContinuousEngine.step`."""
         begin = time.perf_counter()
-        finished: list[Finished] = []
         try:
             for lane in self._lanes.values():
                 if not lane.scheduler.busy:
                     continue
                 try:
-                    finished += lane.step()
+                    self._finished += lane.step()
                 except BaseException:
                     self._open = {i: (request, own) for i, (request, own) in self._open.items() if own is not lane}
                     raise
         finally:
-            for number, samples, _ in finished:
-                request, _ = self._open.pop(number)
-                self._used[request.policy] = self.policies.versions[request.policy]
-                self._samples += len(samples)
             self._seconds += time.perf_counter() - begin
+        finished, self._finished = [one for one in self._finished if one.request in self._open], []
+        for number, samples, _ in finished:
+            request, _ = self._open.pop(number)
+            self._used[request.policy] = self.policies.versions[request.policy]
+            self._samples += len(samples)
         return finished
 
     def cancel(self, request: int) -> None:
@@ -164,48 +167,47 @@ class LocalEngine:
     ) -> list[list[Sample]]:
         """See `Engine.generate`. Also ValueError where the logits of a policy are NaN or infinite.
 
-        Args: progress: told how many requests have ended, and of how many, whenever some have.
+        Args: progress: told how many requests have ended, and of how many, when some have.
 
         Requests of `submit` must have ended: nobody would be told.
         """
         if self._open:
             raise ValueError(f"generate: expected no requests that were submitted before, got {len(self._open)}")
-        asked = [
-            self._request(f"prompts[{i}]", f"n[{i}]", f"policy[{i}]", one)
-            for i, one in enumerate(per_prompt(prompts, n, params, policy, seeds))
-        ]
+        asked = [self._request(one, i) for i, one in enumerate(per_prompt(prompts, n, params, policy, seeds))]
         count = len(asked)
         numbers = {self._submit(request): i for i, request in enumerate(asked)}
         found: list[list[Sample]] = [[] for _ in asked]
         try:
             while self._open:
-                for number, samples, error in self.step():
+                ended = self.step()
+                for number, samples, error in ended:
                     if error is not None:
                         raise error
                     found[numbers[number]] = samples
-                if progress is not None:
+                if progress is not None and ended:
                     progress(count - len(self._open), count)
         finally:
             for number in numbers:
                 self.cancel(number)
         return found
 
-    def _request(self, where: str, of_n: str, of_policy: str, one: Asked) -> Request:
-        """Checked, with a number of its own."""
-        self._check_policy(of_policy, one.policy)
-        if one.n < 1:
-            raise ValueError(f"{of_n}: expected at least 1, got {one.n}")
+    def _request(self, one: Asked, i: int | None = None) -> Request:
+        """Checked. i: which of `generate`'s it is."""
+        which = "" if i is None else f"[{i}]"
+        self._check_policy(f"policy{which}", one.policy)
         tokenizer = getattr(self.policies, "tokenizer", None)
-        lane = self._lane(one.policy)
-        ids, limit = check_request(where, one.prompt, one.params, lane.limits(one.policy), tokenizer)
-        return Request(0, ids, one.n, one.params, one.policy, one.seed, limit, self._styles.number(one.params))
+        limits = self._lane(one.policy).limits(one.policy)
+        names = ("prompt", "n", "seed") if i is None else (f"prompts{which}", f"n{which}", f"seeds{which}")
+        return request_of(*names, one, limits, tokenizer)
 
     def _submit(self, request: Request) -> int:
-        request.number = self._number
-        self._number += 1
+        if not self._open:
+            self._styles.clear()
+        request.number, request.style = self._number, self._styles.number(request.params)
         lane = self._lane(request.policy)
-        self._open[request.number] = request, lane
         lane.scheduler.submit(request)
+        self._open[request.number] = request, lane
+        self._number += 1
         return request.number
 
     def _lane(self, policy: str) -> Lane:

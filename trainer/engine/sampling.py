@@ -1,5 +1,6 @@
 """From a row of logits and a uniform number to a token: pure functions on [B, V]."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,10 @@ from trainer.engine.base import SamplingParams
 _BELOW_ONE = 1 - 2**-50
 
 
-def uniforms(n: int, params: SamplingParams, seed: int) -> torch.Tensor:
-    """The random numbers of a request: [n, max_new_tokens] fp64 in [0, 1), on the CPU, the same for every device."""
+def uniforms(n: int, tokens: int, seed: int) -> torch.Tensor:
+    """The random numbers of a request: [n, tokens] fp64 in [0, 1), on the CPU, the same for every device."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.rand(n, params.max_new_tokens, dtype=torch.float64, generator=generator)
+    drawn = torch.rand(n, tokens, dtype=torch.float64, generator=generator)
     return drawn.mul_(_BELOW_ONE)  # u total < total in fp64 too, so that a search for it ends at a token
 
 
@@ -53,10 +54,10 @@ def next_tokens(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -
     Args: logits [B, V] of any floating dtype; u [B] fp64 in [0, 1), not read at temperature 0.
     """
     scores = logits.float()
-    if params.temperature not in (0, 1):
-        scores = scores / params.temperature
     # Less the largest, so that a likely token's log-probability isn't a difference of two large numbers.
     scores = scores - scores.amax(-1, keepdim=True)
+    if params.temperature not in (0, 1):
+        scores = scores / params.temperature
     if params.temperature == 0:
         tokens = scores.argmax(-1, keepdim=True)
         total = scores.exp().sum(-1, keepdim=True, dtype=torch.float64)
@@ -76,35 +77,44 @@ def next_tokens(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -
 
 
 class Styles:
-    """The params that requests have asked for, by number, and where each stops."""
+    """The params that open requests have asked for, by number: what each draws from, and where it stops."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Nobody uses a number."""
         self.params: list[SamplingParams] = []
         self._numbers: dict[SamplingParams, int] = {}
         self._stops = np.full((0, 1), -1, np.int64)
+        self._kinds = np.zeros(0, np.int64)  # of each number: the first that draws from the same distribution
 
     def number(self, params: SamplingParams) -> int:
-        """Equal params have one number."""
+        """Params that differ in max_new_tokens alone have one number."""
+        params = replace(params, max_new_tokens=1)
         if params not in self._numbers:
-            self._numbers[params] = len(self.params)
-            self.params.append(params)
-            width = max(1, max(len(p.stop_token_ids) for p in self.params))
-            self._stops = np.full((len(self.params), width), -1, np.int64)
-            for row, known in zip(self._stops, self.params, strict=True):
-                row[: len(known.stop_token_ids)] = known.stop_token_ids
+            known = [*self.params, params]
+            stops = np.full((len(known), max(1, *(len(p.stop_token_ids) for p in known))), -1, np.int64)
+            for row, one in zip(stops, known, strict=True):
+                row[: len(one.stop_token_ids)] = one.stop_token_ids
+            kinds = [_draws_from(one) for one in known]
+            self.params, self._stops = known, stops
+            self._kinds = np.array([kinds.index(kind) for kind in kinds])
+            self._numbers[params] = len(known) - 1
         return self._numbers[params]
 
     def draw(self, logits: torch.Tensor, numbers: NDArray[np.int64], u: NDArray[np.float64]) -> Drawn:
         """`next_tokens`, each row with its own params; on the CPU."""
-        first = int(numbers[0])
-        if len(self.params) == 1 or (numbers == first).all():
+        kinds = self._kinds[numbers]
+        first = int(kinds[0])
+        if (kinds == first).all():
             found = next_tokens(logits, self.params[first], torch.from_numpy(u).to(logits.device))
             return Drawn(*(t.cpu() for t in found))
-        size = len(numbers)
+        size = len(kinds)
         out = Drawn(torch.empty(size, dtype=torch.int64), torch.empty(size), torch.empty(size))
-        for number in np.unique(numbers).tolist():
-            at = torch.from_numpy((numbers == number).nonzero()[0])
-            part = next_tokens(logits[at.to(logits.device)], self.params[number], torch.from_numpy(u)[at].to(logits.device))
+        for kind in np.unique(kinds).tolist():
+            at = torch.from_numpy((kinds == kind).nonzero()[0])
+            part = next_tokens(logits[at.to(logits.device)], self.params[kind], torch.from_numpy(u)[at].to(logits.device))
             for column, values in zip(out, part, strict=True):
                 column[at] = values.cpu()
         return out
@@ -113,3 +123,7 @@ class Styles:
         """Whether each token ends its sample."""
         ended: NDArray[np.bool_] = (tokens[:, None] == self._stops[numbers]).any(1)
         return ended
+
+
+def _draws_from(params: SamplingParams) -> tuple[float, ...]:
+    return params.temperature, params.top_k, params.top_p, params.min_p

@@ -62,7 +62,6 @@ class Scheduler(Sequences):
 
     def cancel(self, request: Request) -> None:
         """Its samples are given up; what of a prompt is being computed stays for others."""
-        request.cancelled = True
         for job in [*self.waiting, *self.jobs]:
             for want in [want for want in job.wants if want[0] is request]:
                 job.wants.remove(want)
@@ -86,7 +85,7 @@ class Scheduler(Sequences):
                 for i, (request, sample, row) in enumerate(job.wants):
                     if row is not None:
                         self._forget(row)
-                        job.wants[i], job.tokens, job.fresh = (request, sample, None), request.prompt, True
+                        job.wants[i], job.tokens = (request, sample, None), request.prompt
             running = [row for row in self.requests if self.rows.policy[row] == policy]
             again = [self.requests[row] for row in running]
             for row in running:
@@ -130,11 +129,7 @@ class Scheduler(Sequences):
         sources: list[int] = []
         for i, job in batch.jobs:
             decoding[i] = False
-            count = int(batch.counts[i])
-            if job.fresh:
-                self.counts.computed_tokens += count
-            else:
-                self.counts.recomputed_tokens += count
+            job.spent += int(batch.counts[i])
             if job.end == len(job.tokens):
                 forked = self._fork(job)
                 new_rows += forked
@@ -152,8 +147,8 @@ class Scheduler(Sequences):
         self._forget(row)
         return owner
 
-    def abort(self) -> list[Request]:
-        """Gives everything up, and forgets it; returns whose samples these were."""
+    def abort(self) -> None:
+        """Gives everything up, and forgets it."""
         owners = [request for request, _ in self.requests.values()]
         owners += [want[0] for job in (*self.jobs, *self.waiting) for want in job.wants]
         for request in dict.fromkeys(owners):
@@ -163,7 +158,6 @@ class Scheduler(Sequences):
         self.waiting.clear()
         self._open.clear()
         self.cache.reset()
-        return list(dict.fromkeys(owners))
 
     def _piece(self, job: Job, budget: int) -> int:
         """How far the job gets in the next step; returns what is left for others."""
@@ -183,9 +177,11 @@ class Scheduler(Sequences):
         self.jobs.remove(job)
         self._close(job)
         rows.free(leader)
-        wants, late = job.wants, []
-        if total % size and len(wants) > (free := cache.stats.available_blocks):
-            wants, late = wants[:free], wants[free:]
+        free = self.max_rows - len(self.order)
+        if total % size:
+            free = min(free, cache.stats.available_blocks)
+        wants, late = job.wants[:free], job.wants[free:]
+        self._count(job, wants)
         made: list[int] = []
         if wants:
             copies = cache.fork(node, len(wants))
@@ -194,7 +190,7 @@ class Scheduler(Sequences):
             cache.unlock(node)
         cache.release(own)
         if late:
-            self.waiting.appendleft(Job(job.policy, job.tokens, late, fresh=False))
+            self.waiting.appendleft(Job(job.policy, job.tokens, late))
             if not wants and not self.order:
                 self.cache.reset()  # what it has computed holds blocks twice, and takes the room of what comes
         for i, (request, sample, before) in enumerate(wants):
@@ -204,7 +200,6 @@ class Scheduler(Sequences):
                 rows.count[row], rows.limit[row] = 0, request.limit
                 rows.u[row, : request.limit] = request.u[sample]
                 rows.params[row] = request.style
-                self.counts.prompt_tokens += total
             rows.table[row, : len(table)] = table
             if total % size:
                 rows.table[row, len(table) - 1] = copies.targets[i]
@@ -214,6 +209,18 @@ class Scheduler(Sequences):
             self._enter(row, job.tokens, again=before is not None)
             made.append(row)
         return made
+
+    def _count(self, job: Job, wants: list[tuple[Request, int, int | None]]) -> None:
+        """The prompt of each sample once, and what was computed of it for the first of them."""
+        new = [(request, sample) for request, sample, _ in wants if sample not in request.counted]
+        for request, sample in new:
+            request.counted.add(sample)
+        self.counts.prompt_tokens += len(job.tokens) * len(new)
+        if new:
+            self.counts.computed_tokens += job.spent
+        else:
+            self.counts.recomputed_tokens += job.spent
+        job.spent = 0
 
     def _extend_tables(self) -> None:
         """A block for each row whose next token begins one; the youngest rows make room where there is none."""
@@ -244,7 +251,7 @@ class Scheduler(Sequences):
         tokens = np.concatenate([self.prompts[row], self.rows.tokens[row, : self.rows.count[row]]])
         policy = int(self.rows.policy[row])
         self._leave(row, keep=True)
-        self.waiting.appendleft(Job(policy, tokens, [(request, sample, row)], fresh=False))
+        self.waiting.appendleft(Job(policy, tokens, [(request, sample, row)]))
         self.counts.preemptions += 1
 
     def _abandon(self, job: Job) -> None:
@@ -259,12 +266,14 @@ class Scheduler(Sequences):
         self._close(job)
         rows.free(row)
         job.row = -1
+        self.counts.recomputed_tokens += job.spent
+        job.spent = 0
         wants = job.wants
         for request, _, before in wants:
             if before is not None:
                 self._forget(before)
                 job.tokens = request.prompt
-        job.wants, job.fresh = [(request, sample, None) for request, sample, _ in wants], True
+        job.wants = [(request, sample, None) for request, sample, _ in wants]
         if wants:
             self.waiting.appendleft(job)
 

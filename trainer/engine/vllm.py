@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from trainer.engine.base import EngineStats, SamplingParams
-from trainer.engine.requests import Asked, Limits, check_request, limits_of, per_prompt
+from trainer.engine.requests import Asked, Limits, check_count, check_request, integer, limits_of, per_prompt
 from trainer.engine.vllm_network import VLLMConfig, VLLMNetwork, Wanted, check_vllm
 from trainer.engine.vllm_probe import TOLERANCE, Probe
 from trainer.models import Policies
@@ -165,8 +165,7 @@ class VLLMEngine:
         params = one.params
         if one.policy not in self._limits:
             raise ValueError(f"policy[{i}]: expected one of {', '.join(self._limits)}, got {one.policy!r}")
-        if one.n < 1:
-            raise ValueError(f"n[{i}]: expected at least 1, got {one.n}")
+        n, seed = check_count(f"n[{i}]", one.n), integer(f"seeds[{i}]", one.seed, -(2**63), 2**64 - 1)
         ids, limit = check_request(f"prompts[{i}]", one.prompt, replace(params, stop=()), self._limits[one.policy])
         if params.stop:
             raise NotImplementedError(f"stop: expected no texts with vLLM, which is given token ids only, got {params.stop!r}")
@@ -174,7 +173,7 @@ class VLLMEngine:
             raise NotImplementedError(
                 f"min_p: expected 0 beside top_p = {params.top_p} with vLLM, which applies min_p first, got {params.min_p}"
             )
-        return _Checked(tuple(ids.tolist()), one.n, params, one.policy, one.seed, limit)
+        return _Checked(tuple(ids.tolist()), n, params, one.policy, seed, limit)
 
     def _limits_of(self, policy: str) -> Limits:
         limits, most = limits_of(policy, self.policies.base_of(policy).network.config), self.config.max_model_len

@@ -1,5 +1,6 @@
 """Requests that come and go while others run: tokens of a plain run, whatever is evicted, preempted, updated, cancelled."""
 
+import numpy as np
 import pytest
 import torch
 from engines import FAMILIES, POSITIONS, Policies, V, one, prompts, tiny
@@ -40,22 +41,27 @@ def nothing_is_held(engine):
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 @pytest.mark.parametrize("lean", [None, False], ids=["lean", "transformers"])
-def test_requests_that_join_and_leave(family, lean):
-    """64 of mixed lengths, a few more a step, on a pool for a few of them; what nobody holds is evicted all the time."""
+@pytest.mark.parametrize("roomy", [False, True], ids=["small", "roomy"])
+def test_requests_that_join_and_leave(family, lean, roomy):
+    """64 of mixed lengths, a few more a step, on a pool for a few of them, where what nobody holds is evicted all the time; and
+    on one where many run and share what is still there."""
     if lean is None and family.startswith("gemma"):
         pytest.skip("runs through transformers anyway")
     model = tiny(family)
-    engine, _ = one(model, lean=lean, token_budget=60, block_size=4, prefill_tokens=11)
+    sizes = {"token_budget": 800, "prefill_tokens": 60} if roomy else {"token_budget": 60, "prefill_tokens": 11}
+    engine, _ = one(model, lean=lean, block_size=4, **sizes)
     assert (engine._lane("qa").lean is not None) == (lean is None)
     asked = [p[: 1 + (7 * i) % 33] for i, p in enumerate(prompts(*[40] * 8) * 8)]
     params = [SamplingParams(max_new_tokens=1 + i % 9, temperature=0.0) for i in range(64)]
-    numbers, steps = {}, 0
+    numbers, steps, most = {}, 0, 0
 
     def each():
-        nonlocal steps
+        nonlocal steps, most
         for i in range(3 * steps, min(3 * steps + 3, 64)):
             numbers[engine.submit(asked[i], params=params[i], policy="qa", seed=i)] = i
-        engine._lane("qa").cache.evict(10**6)
+        if not roomy:
+            engine._lane("qa").cache.evict(10**6)
+        most = max(most, len(engine._lane("qa").scheduler.order))
         steps += 1
 
     each()
@@ -65,6 +71,8 @@ def test_requests_that_join_and_leave(family, lean):
         i = numbers[number]
         assert sample.token_ids == expected(model, asked[i], params[i].max_new_tokens)
     judge(family, model, [asked[numbers[n]] for n in found], list(found.values()), 1.0)
+    assert (most > 10 and engine.stats.cached_tokens > 300) if roomy else engine.stats.preemptions > 0
+    assert 0 <= engine.stats.cached_tokens <= engine.stats.prompt_tokens == sum(map(len, asked))
     nothing_is_held(engine)
 
 
@@ -91,13 +99,17 @@ def test_an_update_in_the_middle(ignored, monkeypatch):
     assert all(right) != ignored
     if not ignored:
         assert all(sample.policy_version == 1 for (sample,) in found.values())
+        stats = engine.stats
+        assert stats.prompt_tokens == sum(map(len, asked))  # once, also of those that began again
+        assert stats.recomputed_tokens > 0
+        assert 0 <= stats.cached_tokens <= stats.prompt_tokens
         nothing_is_held(engine)
 
 
 def test_a_bad_request_is_refused_alone():
     engine, base = one()
     (good,) = prompts(7)
-    number = engine.submit(good, params=GREEDY, policy="qa", seed=0)
+    number = engine.submit(good, params=SamplingParams(max_new_tokens=60, temperature=0.0), policy="qa", seed=0)
     engine.step()
     for prompt, policy, params, message in (
         ([], "qa", GREEDY, "prompt: expected at least one token"),
@@ -105,14 +117,102 @@ def test_a_bad_request_is_refused_alone():
         ([1, V], "qa", GREEDY, "prompt: expected token ids from 0 to 96"),
         ([1], "qb", GREEDY, "policy: expected one of qa, got 'qb'"),
         ([1], "qa", SamplingParams(stop=("x",)), "prompt: expected policies with a tokenizer"),
+        ([1], "qa", SamplingParams(stop_token_ids=(V,)), f"prompt: expected stop_token_ids from 0 to {V - 1}, got {V}"),
+        ([2**63], "qa", GREEDY, "prompt: expected token ids from 0 to 96, got 9223372036854775808"),
+        ([[5, 6]], "qa", GREEDY, r"prompt: expected a sequence of token ids, got a list of shape \[1, 2\]"),
+        ([[5], [6, 7]], "qa", GREEDY, "prompt: expected a sequence of token ids"),
+        ([5.7, 6.2], "qa", GREEDY, "prompt: expected a sequence of token ids, got a list of shape .* float64"),
+        (None, "qa", GREEDY, "prompt: expected a sequence of token ids, got a NoneType"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             engine.submit(prompt, params=params, policy=policy)
         engine.step()
-    assert run(engine)[number][0].token_ids == expected(base.model, good, 9)
+    for given, message in (
+        ({"n": 0}, "n: expected at least 1, got 0"),
+        ({"n": 2.0}, "n: expected an int, got float"),
+        ({"n": True}, "n: expected an int, got bool"),
+        ({"n": 10**9}, "n: expected 1 to 65536, got 1000000000"),
+        ({"seed": "x"}, "seed: expected an int, got str"),
+        ({"seed": 2**70}, "seed: expected -9223372036854775808 to 18446744073709551615, got 1180591620717411303424"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            engine.submit([1], **{"params": GREEDY, "policy": "qa", "seed": 0} | given)
+        assert engine.unfinished == 1
+    long = engine.submit([1], params=SamplingParams(max_new_tokens=10**12), policy="qa", seed=2**64 - 1)
+    found = run(engine)
+    assert found[number][0].token_ids == expected(base.model, good, 60)
+    assert len(found[long][0].token_ids) == POSITIONS - 1
     small, _ = one(token_budget=32)
     with pytest.raises(ValueError, match="prompt: expected fewer tokens than the 16 tokens of the pool"):
         small.submit([1] * 16, params=GREEDY, policy="qa")
+
+
+def test_counts_are_numpys_too():
+    engine, _ = one()
+    (group,) = engine.generate(prompts(5), np.int64(2), GREEDY, "qa", np.array([3]).tolist())
+    assert len(group) == 2
+
+
+def test_what_one_network_has_finished_survives_the_failure_of_another(monkeypatch):
+    models = {"qa": tiny(), "master": tiny(seed=3)}
+    engine = LocalEngine(Policies(**models))
+    (prompt,) = prompts(7)
+    numbers = {
+        name: engine.submit(prompt, params=SamplingParams(max_new_tokens=2, temperature=0.0), policy=name, seed=0)
+        for name in models
+    }
+    engine.step()
+    lane, good = engine._lane("master"), engine._lane("qa")
+    assert list(engine._lanes.values()) == [good, lane]
+
+    def fails(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(lane, "_forward", fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.step()
+    assert engine.unfinished == 1
+    ((number, (sample,), error),) = engine.step()
+    assert (number, error) == (numbers["qa"], None)
+    assert sample.token_ids == expected(models["qa"], prompt, 2)
+    assert engine.unfinished == 0
+    nothing_is_held(engine)
+
+
+def test_at_most_so_many_rows():
+    """Siblings beyond them wait; nothing of what they sample depends on it."""
+    engine, _ = one(max_rows=3)
+    free, _ = one()
+    asked, params, most = prompts(9, 14, 9, 5), SamplingParams(max_new_tokens=6), 0
+    numbers = [engine.submit(prompt, 8, params=params, policy="qa", seed=i) for i, prompt in enumerate(asked)]
+
+    def each():
+        nonlocal most
+        most = max(most, len(engine._lane("qa").scheduler.order))
+
+    found = run(engine, each)
+    assert most == 3
+    whole = free.generate(asked, 8, params, "qa", range(4))
+    assert [[s.token_ids for s in found[n]] for n in numbers] == [[s.token_ids for s in group] for group in whole]
+    nothing_is_held(engine)
+
+
+def test_progress_is_told_when_requests_end():
+    engine, _ = one()
+    told = []
+    params = [SamplingParams(max_new_tokens=i) for i in (2, 5, 5)]
+    engine.generate(prompts(9, 14, 9), 1, params, "qa", range(3), progress=lambda done, count: told.append((done, count)))
+    assert told == [(1, 3), (3, 3)]
+
+
+def test_what_was_asked_is_forgotten_once_it_is_answered():
+    """Other limits are no other way to draw, and nothing is kept of stops that no open request has."""
+    engine, _ = one()
+    params = [SamplingParams(max_new_tokens=1 + i, stop_token_ids=(i,)) for i in range(9)]
+    engine.generate(prompts(*[5] * 9), 1, params, "qa", range(9))
+    assert len(engine._styles.params) == 9
+    engine.generate(prompts(*[5] * 9), 1, [SamplingParams(max_new_tokens=1 + i) for i in range(9)], "qa", range(9))
+    assert len(engine._styles.params) == 1
 
 
 def test_cancelled_requests_leave_nothing():

@@ -1,8 +1,14 @@
 """The engine on the trainer's own networks: adapters of one base, between packed forwards that train them."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
 import torch
 from engines import prompts, tiny
+from peft import LoraConfig, get_peft_model
 
+import himakernels.integrations.transformers as hf
 from himakernels import pack
 from trainer.engine import SamplingParams
 from trainer.engine.local import LocalEngine
@@ -55,3 +61,33 @@ def test_adapters_of_one_base():
     changed = [i for i in range(len(asked)) if before[i] != after[i]]
     assert changed == [1, 4]
     assert [s.policy_version for (s,) in after] == [0, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("lean", [None, False], ids=["lean", "transformers"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_dora": True}, "expected use_dora=False, got True"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head: expected no LoRA on the output head"),
+    ],
+)
+def test_adapters_that_no_packed_step_runs_are_refused(lean: bool | None, options: dict[str, Any], message: str) -> None:
+    """Also where their weights would only be added."""
+    model = get_peft_model(tiny("llama"), LoraConfig(**{"r": 2, "target_modules": ["q_proj"]} | options), adapter_name="qa")
+
+    class Network:
+        def decoding(self) -> AbstractContextManager[Any]:
+            model.get_base_model().set_attn_implementation(hf.ATTENTION)
+            return nullcontext(model.eval())
+
+    class OnePolicy:
+        names, versions = ("qa",), {"qa": 0}
+
+        def base_of(self, policy: str) -> Network:
+            return network
+
+    network = Network()
+    network.model = model  # type: ignore[attr-defined]
+    with pytest.raises((NotImplementedError, TypeError, ValueError), match=message):
+        LocalEngine(OnePolicy(), lean=lean).generate(prompts(5), 1, GREEDY, "qa")

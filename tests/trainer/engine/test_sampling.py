@@ -44,6 +44,11 @@ def test_shares(fields, expected):
     # The log-probability is that of the whole vocabulary at the temperature.
     whole = (LOGITS[0] / params.temperature).log_softmax(-1)
     torch.testing.assert_close(logprobs, whole[tokens])
+    # The other one is that of what the filters left.
+    params = SamplingParams(**fields)
+    u = torch.arange(0.5, 64) / 64
+    found = next_tokens(LOGITS.expand(64, -1), params, u.double())
+    torch.testing.assert_close(found.sampling_logprobs, (target / target.sum()).log()[found.tokens])
 
 
 def test_greedy():
@@ -58,7 +63,7 @@ def test_the_ends_of_the_unit_interval_are_possible_tokens():
     largest = 1 - 2**-50 - 2**-53
     tokens, _, _ = next_tokens(logits, SamplingParams(), torch.tensor([0.0, largest], dtype=torch.float64))
     assert tokens.tolist() == [1, 2]
-    u = uniforms(1000, SamplingParams(max_new_tokens=50), 3)
+    u = uniforms(1000, 50, 3)
     assert u.shape == (1000, 50)
     assert 0 <= float(u.min()) < 1e-3
     assert 1 - 1e-3 < float(u.max()) < 1
