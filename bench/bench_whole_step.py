@@ -1,4 +1,4 @@
-"""One whole step of HiMA-R1 at the small size, each idea switched off in turn; `python -m bench.whole_step` has the full one."""
+"""One whole step of HiMA-R1 at the small size, each idea switched off in turn; `bench.whole_step` has the full one."""
 
 from argparse import Namespace
 from typing import Any

@@ -8,9 +8,10 @@
 Queries in flight share a system prompt of 400 tokens (each agent its own, with `--adapters`); behind it stand 100 tokens of
 memory and query. First the trajectories, node by node; then G siblings of all nodes in one call; then a continuation of each
 sibling after an observation. Lengths are fixed, so all engines do the same work. Before that is timed, sampled
-log-probabilities are held against the trainer's plain forward: `gap`. `outside` is the share of a local engine's time that is
-not spent in the model's forward. Last come `cold` and `cached`: seconds until 8 prompts of 1,000 tokens have their first token,
-where nothing of them and where 900 tokens of each are known. Models are random Qwen3 with tied embeddings, fp32.
+log-probabilities are held against the learner's, of all policies, through its packed trees: `gap`. `outside` is the share of a
+local engine's time that is not spent in the model's forward. Last come `cold` and `cached`: seconds until 8 prompts of 1,000
+tokens have their first token, where nothing of them and where 900 tokens of each are known. Models are random Qwen3 with tied
+embeddings, fp32.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from bench.measure import device_name
 from bench.plain_engine import PlainEngine
 from trainer.engine.base import Engine, SamplingParams
-from trainer.engine.local import LocalEngine
+from trainer.engine.local import LocalConfig, LocalEngine
+from trainer.learner import Learner, LearnerConfig, TrainSequence
 from trainer.models import ModelConfig, Policies
 from trainer.types import Sample
 
@@ -57,7 +59,7 @@ def policies_of(size: str, adapters: int) -> Policies:
 def engine_of(name: str, policies: Policies) -> Engine:
     """The engine, with all siblings in flight at once."""
     if name in ("local", "layers"):
-        return LocalEngine(policies, lean=None if name == "local" else False)
+        return LocalEngine(policies, LocalConfig(lean=None if name == "local" else False))
     if name == "generate":
         return PlainEngine(policies)
     from trainer.engine.vllm import VLLMEngine
@@ -109,15 +111,19 @@ class Workload:
 
 
 def gap(engine: Engine, policies: Policies, workload: Workload) -> float:
-    """The largest difference between an engine's log-probabilities and those of the trainer's plain forward."""
-    prompt, policy = workload.systems[0] + workload.queries[0], policies.names[0]
-    (group,) = engine.generate([prompt], 8, SamplingParams(max_new_tokens=16), policy, [0])
+    """The largest difference between an engine's log-probabilities and the learner's, through its packed trees."""
+    agent_of = {policy: agent for agent, policy in policies.policy_of.items()}
+    asked = [(system + workload.queries[0], name) for system, name in zip(workload.systems, policies.names, strict=True)]
+    prompts, names = [prompt for prompt, _ in asked], [name for _, name in asked]
+    groups = engine.generate(prompts, 8, SamplingParams(max_new_tokens=16), names, workload.seeds(asked))
+    sequences = [
+        TrainSequence(name, agent_of[name], (*prompt, *sample.token_ids), len(prompt), rollout_logprobs=sample.rollout_logprobs)
+        for (prompt, name), group in zip(asked, groups, strict=True)
+        for sample in group
+    ]
     worst = 0.0
-    with policies.base_of(policy).generating(policy) as model:
-        for sample in group:
-            logits = model(input_ids=torch.tensor([[*prompt, *sample.token_ids]])).logits[0, len(prompt) - 1 : -1]
-            own = logits.log_softmax(-1).gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
-            worst = max(worst, float((own - torch.tensor(sample.rollout_logprobs)).abs().max()))
+    for sequence, found in zip(sequences, Learner(policies, LearnerConfig()).logprobs(sequences), strict=True):
+        worst = max(worst, float((found - torch.tensor(sequence.rollout_logprobs)).abs().max()))
     return worst
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from himakernels.checks import check_choice, check_non_negative, check_positive
 from trainer.config_file import build, dump, read
 from trainer.engine.base import SamplingParams
+from trainer.engine.local import LocalConfig
 from trainer.engine.vllm_network import VLLMConfig
 from trainer.episode import Limits
 from trainer.hima_ecom.tasks import COLUMNS, FAMILIES
@@ -124,6 +125,7 @@ class TrainConfig:
     memory: MemoryConfig | None = field(default_factory=MemoryConfig)  # None: agents have no memory
     embedder: str = "hash"  # of the memory, see `trainer.memory.load_embedder`
     engine: Literal["local", "vllm"] = "local"  # what generates: the trainer's own parameters, or vLLM, which follows them
+    local: LocalConfig = field(default_factory=LocalConfig)
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
     queries_per_step: int = 8
     max_steps: int | None = 200  # of RL; 0: SFT only; None: until `max_seconds` are over

@@ -234,7 +234,7 @@ class Run:
 
 def engine_of(config: TrainConfig, policies: Policies) -> Engine:
     """What generates."""
-    return VLLMEngine(policies, config.vllm) if config.engine == "vllm" else LocalEngine(policies)
+    return VLLMEngine(policies, config.vllm) if config.engine == "vllm" else LocalEngine(policies, config.local)
 
 
 def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[int, ...]:

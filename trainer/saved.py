@@ -41,7 +41,7 @@ class SavedRun:
     def policy(self, *, temperature: float | None = None, seed: int = 0) -> EnginePolicy:
         """All agents, for `trainer.evaluate`. temperature: None: that of the run's own evaluations."""
         return EnginePolicy(
-            LocalEngine(self.policies),
+            LocalEngine(self.policies, self.config.local),
             self.policies,
             self.params,
             temperature=self.config.eval_temperature if temperature is None else temperature,

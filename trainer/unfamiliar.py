@@ -21,8 +21,8 @@ COMMON = 0.18  # of a family's queries: words in more of them belong to its sent
 def blurred(samples: Sequence[Sample], agent: str, share: float, seed: int) -> list[Sample]:
     """The samples in their order; a share of those of `agent` in other words.
 
-    Half of these queries begin at a clause in their middle, and what stood before it comes last: who has only met a price before
-    a weight would take the first number for the price. Then a random part of the words is left out, replaced with a common word
+    Half of these queries begin at a clause in their middle, and what stood before it comes last: who has only met prices before
+    weights takes the first number for the price. Then a random part of the words is left out, replaced with a common word
     of any family, or has its letters shuffled: a third each. What the query is about stays: whatever has digits or is in
     capitals, and words that the agent says again, unless they are common in the queries of the family.
     """

@@ -71,6 +71,7 @@ CHANGES = {
     "memory.mm=1": r"'memory.mm=1': memory.mm: no such key; did you mean m\?",
     "engine=sglang": r"'engine=sglang': engine: expected 'local' or 'vllm', got 'sglang'",
     "vllm.block_size=0": r"vllm.block_size: expected a finite number > 0, got 0",
+    "local.token_budget=-1": r"local.token_budget: expected a finite number > 0, got -1",
     "data.columns=[qa, law]": r"data.columns: expected some of cooperation, qa, efc, gfc, math, each once, got \('qa', 'law'\)",
     "data.max_difficulty=4": r"data.max_difficulty: expected 1, 2 or 3, got 4",
     "sft.memory=2": r"sft.memory: expected a share in \[0, 1\], got 2.0",

@@ -8,13 +8,14 @@
 
 Prompts are prefilled once for each distinct prefix, beside the rows that decode, and forked; what was sampled stays in the
 cache, so that the next turn of an episode computes its new tokens only. All policies of a network decode in one batch. The
-parameters are the trainer's own: when they change the version must, as old keys and values go by it, and, for small networks, the
-copies of weights that `trainer.engine.lean` makes of them.
+parameters are the trainer's own: when they change the version must, as old keys and values go by it, and, for small networks,
+the copies of weights that `trainer.engine.lean` makes of them.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from himakernels.checks import check_positive
 from trainer.engine.base import EngineStats, Finished, SamplingParams
@@ -37,38 +38,46 @@ class Policies(Protocol):
         """What a policy runs on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """What a LocalEngine may use.
+
+    token_budget: at most so many tokens' keys and values are kept for a network; more wait, the least recently used are
+        forgotten, and a sample that alone finds no more room ends, with "length". None: 131,072, or what a gigabyte holds.
+    prefill_tokens: at most so many prompt tokens in a step.
+    block_size: tokens of a block of the cache.
+    max_rows: at most so many sequences in a step.
+    lean: whether Llama-like decoders run without transformers' layers; None: where that is faster.
+
+    Raises: ValueError for sizes that are not positive.
+    """
+
+    token_budget: int | None = None
+    prefill_tokens: int = 2048
+    block_size: int = 16
+    max_rows: int = 1024
+    lean: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("token_budget", "prefill_tokens", "block_size", "max_rows"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+
+
 class LocalEngine:
     """`trainer.engine.Engine` with transformers' decoders.
 
     Args:
         policies: whose parameters generate; `policies.versions` is the truth about their versions. Stop strings need its
             `tokenizer`.
-        token_budget: at most so many tokens' keys and values are kept for a network; more wait, the least recently used are
-            forgotten, and a sample that alone finds no more room ends, with "length". None: 131,072, or what a gigabyte holds.
-        prefill_tokens: at most so many prompt tokens in a step.
-        block_size: tokens of a block of the cache.
-        max_rows: sequences in a step.
-        lean: whether Llama-like decoders run without transformers' layers; None: where that is faster.
+        config: what it may use.
 
-    Raises: ValueError for sizes that are not positive. At the first use of a policy, NotImplementedError for a network that
-        `himakernels.integrations.transformers_paged.kv_pool` refuses.
+    Raises: at the first use of a policy, NotImplementedError for a network that `transformers_paged.kv_pool` refuses, or with
+        adapters that a packed step does.
     """
 
-    def __init__(
-        self,
-        policies: Policies,
-        *,
-        token_budget: int | None = None,
-        prefill_tokens: int = 2048,
-        block_size: int = 16,
-        max_rows: int = 1024,
-        lean: bool | None = None,
-    ) -> None:
-        sizes = {"prefill_tokens": prefill_tokens, "block_size": block_size, "max_rows": max_rows}
-        for name, size in {**sizes, **({} if token_budget is None else {"token_budget": token_budget})}.items():
-            check_positive(name, size)
-        self.policies = policies
-        self._options: dict[str, Any] = {**sizes, "token_budget": token_budget, "lean": lean}
+    def __init__(self, policies: Policies, config: LocalConfig | None = None) -> None:
+        self.policies, self.config = policies, LocalConfig() if config is None else config
         self._styles = Styles()
         self._lanes: dict[int, Lane] = {}  # by the network's id
         self._lane_of: dict[str, Lane] = {}  # by policy
@@ -216,7 +225,7 @@ class LocalEngine:
             network = self.policies.base_of(policy)
             names = tuple(name for name in self.policies.names if self.policies.base_of(name) is network)
             tokenizer = getattr(self.policies, "tokenizer", None)
-            lane = Lane(network, names, self.policies.versions, self._styles, tokenizer, **self._options)
+            lane = Lane(network, names, self.policies.versions, self._styles, tokenizer, **vars(self.config))
             self._lanes[id(network)] = lane
             self._lane_of |= dict.fromkeys(names, lane)
         return self._lane_of[policy]

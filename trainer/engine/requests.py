@@ -33,7 +33,7 @@ class Request:
     @property
     def limit(self) -> int:
         """Tokens a sample may have."""
-        return self.u.shape[1]
+        return len(self.u[0])
 
 
 class Limits(NamedTuple):

@@ -70,7 +70,7 @@ class System:
         engine: Engine | None = None,
     ) -> None:
         self.saved, self.agents, self.make_env, self.seed = saved, agents, make_env, seed
-        self.engine: Engine = LocalEngine(saved.policies) if engine is None else engine
+        self.engine: Engine = LocalEngine(saved.policies, saved.config.local) if engine is None else engine
         self.temperature = saved.config.eval_temperature if temperature is None else temperature
         self.outcome: Outcome | None = None
         self.error: str | None = None

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 import himakernels.integrations.transformers as hf
-from trainer.engine.local import LocalEngine
+from trainer.engine.local import LocalConfig, LocalEngine
 
 V, POSITIONS, WINDOW = 97, 96, 5
 SIZES: dict[str, Any] = {
@@ -93,7 +93,7 @@ class Policies:
 def one(model: PreTrainedModel | None = None, **options: Any) -> tuple[LocalEngine, Base]:
     """An engine with the one policy "qa"."""
     policies = Policies(qa=tiny() if model is None else model)
-    return LocalEngine(policies, **options), policies.bases["qa"]
+    return LocalEngine(policies, LocalConfig(**options)), policies.bases["qa"]
 
 
 def prompts(*lengths: int, seed: int = 1) -> list[list[int]]:

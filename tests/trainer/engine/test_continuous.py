@@ -7,7 +7,7 @@ from engines import FAMILIES, POSITIONS, Policies, V, one, prompts, tiny
 from test_local import judge
 
 from trainer.engine import SamplingParams
-from trainer.engine.local import LocalEngine
+from trainer.engine.local import LocalConfig, LocalEngine
 from trainer.engine.scheduler import Scheduler
 
 GREEDY = SamplingParams(max_new_tokens=9, temperature=0.0)
@@ -85,7 +85,7 @@ def test_an_update_in_the_middle(ignored, monkeypatch):
         )
     model, other = tiny(), tiny(seed=5)
     policies = Policies(qa=model)
-    engine = LocalEngine(policies, prefill_tokens=16)
+    engine = LocalEngine(policies, LocalConfig(prefill_tokens=16))
     asked = prompts(20, 9, 30, 3)
     numbers = [engine.submit(p, params=GREEDY, policy="qa", seed=0) for p in asked]
     for _ in range(5):

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 import himakernels.integrations.transformers as hf
 from himakernels import pack
 from trainer.engine import SamplingParams
-from trainer.engine.local import LocalEngine
+from trainer.engine.local import LocalConfig, LocalEngine
 from trainer.models import ModelConfig, Policies
 
 GREEDY = SamplingParams(max_new_tokens=10, temperature=0.0)
@@ -90,4 +90,4 @@ def test_adapters_that_no_packed_step_runs_are_refused(lean: bool | None, option
     network = Network()
     network.model = model  # type: ignore[attr-defined]
     with pytest.raises((NotImplementedError, TypeError, ValueError), match=message):
-        LocalEngine(OnePolicy(), lean=lean).generate(prompts(5), 1, GREEDY, "qa")
+        LocalEngine(OnePolicy(), LocalConfig(lean=lean)).generate(prompts(5), 1, GREEDY, "qa")

@@ -7,7 +7,7 @@ from test_continuous import GREEDY, expected, nothing_is_held
 from test_engine_policies import Words
 
 from trainer.engine import SamplingParams
-from trainer.engine.local import LocalEngine
+from trainer.engine.local import LocalConfig, LocalEngine
 from trainer.models import ModelConfig, Policies
 
 SIX = SamplingParams(max_new_tokens=6)
@@ -62,7 +62,7 @@ def test_five_adapters_in_one_batch(lean: bool | None) -> None:
         for name in policies.names:
             for parameter in policies.parameters(name):
                 parameter.add_(0.2 * torch.randn_like(parameter))
-    engine = LocalEngine(policies, lean=lean)
+    engine = LocalEngine(policies, LocalConfig(lean=lean))
     (system,) = prompts(8)
     asked = [system + p for p in prompts(*[3, 6, 4, 3, 5, 2, 7, 1, 2, 4], seed=2)]
     names = agents * 2
