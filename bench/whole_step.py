@@ -35,7 +35,7 @@ from bench.measure import MIB, device_name, resident_now, resident_peak, run_jso
 from bench.plain_engine import PlainEngine
 from bench.rollout import SIZES, Workload, policies_of
 from himakernels import vrgrpo_loss_from_logits
-from trainer.engine.base import Engine, SamplingParams
+from trainer.engine.base import Engine
 from trainer.engine.local import LocalEngine
 from trainer.learner import Learner, LearnerConfig, TrainSequence
 from trainer.models import Policies
@@ -43,28 +43,20 @@ from trainer.models import Policies
 WAYS = ("ours", "no prefix cache", "generate", "no shared prefixes", "agent by agent", "logits", "plain")
 CONFIG = LearnerConfig(learning_rate=1e-4, weight_decay=0.0, max_grad_norm=1e9, token_budget=1024)
 CLIP = 0.2
+VOCABULARY = 4000  # ids that every size has
 Update = Callable[[Policies, Sequence[TrainSequence]], dict[str, float]]  # gives the gradients' norms
 
 
-class Strangers:
-    """An engine for which no two sequences begin alike."""
+class Strangers(LocalEngine):
+    """An engine for which no two sequences begin alike, and siblings are no siblings."""
 
-    def __init__(self, policies: Policies) -> None:
-        self.engine, self.numbers = LocalEngine(policies), itertools.count()
-        self.vocab = policies.bases[0].vocab_size
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        n: int,
-        params: SamplingParams,
-        policy: str | Sequence[str],
-        seeds: Sequence[int] | None = None,
-    ) -> list[list[Any]]:
-        """See `Engine.generate`."""
+    def generate(self, prompts: Any, n: Any, params: Any, policy: Any, *_: Any, **__: Any) -> list[list[Any]]:
+        """See `Engine.generate`; for one n, without seeds."""
         names = [policy] * len(prompts) if isinstance(policy, str) else list(policy)
-        alone = [[next(self.numbers) % self.vocab, *prompt[1:]] for prompt in prompts for _ in range(n)]
-        samples = self.engine.generate(alone, 1, params, [name for name in names for _ in range(n)])
+        first = range(self.stats.requests, self.stats.requests + n * len(prompts))
+        alone = [prompt for prompt in prompts for _ in range(n)]
+        strange = [[number % VOCABULARY, *prompt[1:]] for number, prompt in zip(first, alone, strict=True)]
+        samples = super().generate(strange, 1, params, [name for name in names for _ in range(n)])
         return [[sample for (sample,) in samples[i : i + n]] for i in range(0, len(samples), n)]
 
 
@@ -86,7 +78,7 @@ def packed(policies: Policies, sequences: Sequence[TrainSequence]) -> dict[str, 
 def chains(policies: Policies, sequences: Sequence[TrainSequence]) -> dict[str, float]:
     """The same, with nothing to share."""
     strangers = [
-        TrainSequence(s.policy, s.agent, (number % policies.bases[0].vocab_size, *s.token_ids[1:]), s.trained, s.advantage)
+        TrainSequence(s.policy, s.agent, (number % VOCABULARY, *s.token_ids[1:]), s.trained, s.advantage)
         for number, s in enumerate(sequences)
     ]
     return packed(policies, strangers)
@@ -151,7 +143,7 @@ def engine_of(way: str, policies: Policies) -> Engine:
     """What a way samples with."""
     if way in ("generate", "plain"):
         return PlainEngine(policies)
-    return Strangers(policies) if way == "no prefix cache" else LocalEngine(policies)  # type: ignore[return-value]
+    return Strangers(policies) if way == "no prefix cache" else LocalEngine(policies)
 
 
 def gate() -> None:

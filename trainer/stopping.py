@@ -54,8 +54,7 @@ class Stop:
 
 
 def stoppable(engine: Engine, stop: Stop) -> "StoppableEngine":
-    """The engine, which generates nothing more once it was asked to stop: sampling then ends between
-    two of its steps, not after a batch."""
+    """The engine, which generates nothing more once it was asked to stop: it ends between two steps, not after a batch."""
     return StoppableContinuousEngine(engine, stop) if isinstance(engine, ContinuousEngine) else StoppableEngine(engine, stop)
 
 

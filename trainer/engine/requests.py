@@ -98,6 +98,11 @@ def per_prompt(
     return [Asked(*one) for one in zip(prompts, counts, how, names, seeds, strict=True)]
 
 
+def check_seed(name: str, seed: object) -> int:
+    """Of torch's generators, 64 bits. Raises: TypeError, ValueError."""
+    return integer(name, seed, -(2**63), 2**64 - 1)
+
+
 def check_request(
     name: str, prompt: Sequence[int], params: SamplingParams, limits: Limits, tokenizer: Any = None
 ) -> tuple[NDArray[np.int64], int]:
@@ -140,7 +145,7 @@ def _token_ids(name: str, prompt: Any, vocabulary: int) -> NDArray[np.int64]:
 
 def request_of(name: str, of_n: str, of_seed: str, one: Asked, limits: Limits, tokenizer: Any) -> Request:
     """What was asked, checked. Raises: ValueError, TypeError: which argument, what was expected."""
-    n, seed = check_count(of_n, one.n), integer(of_seed, one.seed, -(2**63), 2**64 - 1)
+    n, seed = check_count(of_n, one.n), check_seed(of_seed, one.seed)
     ids, limit = check_request(name, one.prompt, one.params, limits, tokenizer)
     longest = min(most for most in (one.params.max_new_tokens, limits.positions, limits.slots) if most is not None)
     return Request(0, ids, n, one.params, one.policy, uniforms(n, longest, seed)[:, :limit].numpy())

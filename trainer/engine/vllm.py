@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from trainer.engine.base import EngineStats, SamplingParams
-from trainer.engine.requests import Asked, Limits, check_count, check_request, integer, limits_of, per_prompt
+from trainer.engine.requests import Asked, Limits, check_count, check_request, check_seed, limits_of, per_prompt
 from trainer.engine.vllm_network import VLLMConfig, VLLMNetwork, Wanted, check_vllm
 from trainer.engine.vllm_probe import TOLERANCE, Probe
 from trainer.models import Policies
@@ -165,7 +165,7 @@ class VLLMEngine:
         params = one.params
         if one.policy not in self._limits:
             raise ValueError(f"policy[{i}]: expected one of {', '.join(self._limits)}, got {one.policy!r}")
-        n, seed = check_count(f"n[{i}]", one.n), integer(f"seeds[{i}]", one.seed, -(2**63), 2**64 - 1)
+        n, seed = check_count(f"n[{i}]", one.n), check_seed(f"seeds[{i}]", one.seed)
         ids, limit = check_request(f"prompts[{i}]", one.prompt, replace(params, stop=()), self._limits[one.policy])
         if params.stop:
             raise NotImplementedError(f"stop: expected no texts with vLLM, which is given token ids only, got {params.stop!r}")
