@@ -119,7 +119,7 @@ class Engine(Protocol):
 
         Raises:
             ValueError, TypeError: an empty prompt, an unknown policy, a prompt that leaves the model no position for one more
-                token, token ids outside the vocabulary, n < 1 or > 65,536, a seed of more than 64 bits, lists of another length,
+                token, token ids outside the vocabulary, n < 1 or > 65,536, a seed of more than 64 bits, lists of other lengths,
                 what is not an int where one is wanted; it names the request, and nothing was generated.
         """
         ...
