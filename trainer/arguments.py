@@ -7,16 +7,18 @@ nothing of what is learnt), or asks for something that is not built (REFUSED): i
 
 What then still differs from TRL: a group without variance is left out of the batch, also from the denominators of the loss
 and from the KL term; the first step of a warm-up has the rate learning_rate / warmup_steps instead of 0; a step is what one
-batch of completions is used for, so that with num_iterations > 1 it counts once where TRL counts each of its updates.
+batch of completions is used for, so that with num_iterations > 1 it counts once where TRL counts each of its updates; a line of
+metrics is of its own step, not a mean since the last; an eval_dataset is answered greedily, once a prompt, also before the
+first step and after the last; a folder that holds a run is not written over; only the last checkpoint is gone on from.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
 from himakernels.ops.vrgrpo_loss.options import PPO_LOSS_TYPES
-from trainer.arguments_options import IDLE, ONE, READ, REFUSED
+from trainer.arguments_options import ARGUMENTS, IDLE, ONE, READ, REFUSED
 from trainer.config import SFTConfig, TrainConfig
 from trainer.engine.base import SamplingParams
 from trainer.episode import Limits
@@ -63,7 +65,7 @@ def from_trl(args: Any, *, rows: int | None = None, model: str = "") -> TrainCon
         model=ModelConfig(
             name=model,
             paradigm="full",
-            dtype="bfloat16" if get("bf16", False) else "float32",
+            dtype="bfloat16" if get("bf16", None) in (True, None) else "float32",
             gradient_checkpointing=get("gradient_checkpointing", True) if recompute is None else recompute,
             device="cpu" if get("use_cpu", False) else None,
         ),
@@ -111,6 +113,16 @@ class _Reader:
         if value not in known:
             raise NotImplementedError(f"args: {name}: expected {expected}, got {value!r}")
         return known[value]
+
+
+def check_arguments(others: Mapping[str, Any]) -> None:
+    """Of TRL's trainer. Raises: NotImplementedError for what asks for something that is not built, TypeError for others."""
+    for name, value in others.items():
+        if name not in ARGUMENTS:
+            raise TypeError(f"VRGRPOTrainer() got an unexpected keyword argument {name!r}")
+        values, instead = ARGUMENTS[name]
+        if value not in values:
+            raise NotImplementedError(f"{name}: expected {values[0]!r}, got {value!r}: not built; {instead}")
 
 
 def _refused(args: Any) -> Iterator[str]:
@@ -199,7 +211,6 @@ def _optimizer(get: _Reader, steps: int, updates: int) -> dict[str, Any]:
         "max_grad_norm": get("max_grad_norm", 1.0) or math.inf,
         "schedule": schedule,
         "warmup_steps": 0 if name == "constant" else warmup,
-        "total_steps": steps if schedule != "constant" else None,
     }
 
 

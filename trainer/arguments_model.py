@@ -29,7 +29,8 @@ def configuration(args: Any, model: Any, peft_config: Any, dataset: Any, *, prom
         if model is None:
             raise ValueError("model: expected a name or a network with TRL's arguments, got None")
         rows = len(dataset) if hasattr(dataset, "__len__") else None
-        config = from_trl(SimpleNamespace() if args is None else args, rows=rows, model=name)
+        default = SimpleNamespace(output_dir=f"{name.rstrip('/').rpartition('/')[2]}-GRPO")
+        config = from_trl(default if args is None else args, rows=rows, model=name)
     return config if peft_config is None else replace(config, model=_adapters(config.model, peft_config))
 
 

@@ -1,4 +1,5 @@
-"""The options of TRL 1.16's GRPOConfig: which have a counterpart here, which change nothing, which are refused."""
+"""The options of TRL 1.16's GRPOConfig: which have a counterpart here, which change nothing, which are refused; so its
+trainer's arguments."""
 
 from typing import Any, NamedTuple
 
@@ -112,4 +113,12 @@ REFUSED = {
     "use_transformers_continuous_batching": Off((False,), _LOCAL),
     "use_transformers_paged": Off((False,), _LOCAL),
     "use_vllm": Off((False,), _LOCAL),
+}
+# Of GRPOTrainer itself, besides those that VRGRPOTrainer has.
+ARGUMENTS = {
+    "reward_processing_classes": Off((None, []), "call a reward model in a function of your own"),
+    "optimizers": Off(((None, None), None), "args choose AdamW and its schedule"),
+    "quantization_config": Off((None,), _LOAD),
+    "tools": Off((None, []), "pass an environment_factory whose methods are the tools"),
+    "rollout_func": Off((None,), "pass an environment_factory"),
 }

@@ -102,6 +102,21 @@ def save_tensors(value: Any, path: Path) -> None:
         torch.save(value, file)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """The file holds `text`, or, after a kill or on a full disk, what it held before. Raises: FullDiskError."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        _sync(partial)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if is_full(error):
+            raise FullDiskError(errno.ENOSPC, f"no space for {path}; what it held stands") from error
+        raise
+    _sync(path.parent)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         state = dict(json.loads((path / STATE).read_text(encoding="utf-8")))

@@ -1,6 +1,7 @@
 """`hima train` and `hima sft`: a run of a configuration."""
 
 import argparse
+import shlex
 import signal
 import warnings
 from pathlib import Path
@@ -42,6 +43,6 @@ def _run(args: argparse.Namespace) -> int:
     if result.stopped is None:
         print(f"{config.output_dir}: finished after {result.global_step} steps; the policies are in {config.output_dir}/final")
         return 0
-    again = " ".join(["hima", "sft" if args.only_sft else "train", str(args.config), *args.changes, "--resume"])
+    again = shlex.join(["hima", "sft" if args.only_sft else "train", str(args.config), *args.changes, "--resume"])
     print(f"{config.output_dir}: stopped by {result.stopped} after step {result.global_step}; go on with: {again}")
     return 128 + signal.Signals[result.stopped]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from himakernels.checks import check_choice, check_non_negative, check_positive
+from trainer.checkpoint import replace_text
 from trainer.config_file import build, dump, read
 from trainer.engine.base import SamplingParams
 from trainer.engine.local import LocalConfig
@@ -26,7 +27,7 @@ from trainer.prompts import Style
 from trainer.step import LearnerConfig
 from trainer.vrgrpo import VRGRPOConfig
 
-__all__ = ["DataConfig", "SFTConfig", "TrainConfig"]
+__all__ = ["DataConfig", "SFTConfig", "TrainConfig", "differences"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,9 @@ class DataConfig:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(known):
                 raise ValueError(f"{name}: expected some of {', '.join(known)}, each once, got {chosen!r}")
-        if self.rl_columns is not None and not (self.rl_columns and set(self.rl_columns) <= set(self.columns)):
-            raise ValueError(f"rl_columns: expected some of {', '.join(self.columns)}, got {self.rl_columns!r}")
+        chosen = self.rl_columns
+        if chosen is not None and not (chosen and len(set(chosen)) == len(chosen) and set(chosen) <= set(self.columns)):
+            raise ValueError(f"rl_columns: expected some of {', '.join(self.columns)}, each once, got {chosen!r}")
         if self.max_difficulty not in (1, 2, 3):
             raise ValueError(f"max_difficulty: expected 1, 2 or 3, got {self.max_difficulty!r}")
         if self.families is not None:
@@ -164,6 +166,19 @@ class TrainConfig:
             raise ValueError(
                 f"learner.temperature: expected that of sampling, {self.sampling.temperature}, got {self.learner.temperature}"
             )
+        total = self.learner.total_steps
+        if self.learner.schedule != "constant" and (
+            total is None if self.max_steps is None else total and total < self.max_steps
+        ):
+            expected = (
+                "a number of steps" if self.max_steps is None else f"at least max_steps = {self.max_steps}, or null for it"
+            )
+            raise ValueError(f"learner.total_steps: expected {expected}, got {total}: the learning rate is 0 after it")
+        most = 1.0 + self.rl.format
+        if self.memory is not None and self.rl.efficiency > 0 and self.memory.reward_max != most:
+            raise ValueError(
+                f"memory.reward_max: expected 1 + rl.format = {most:g}, the highest R_A + R_F, got {self.memory.reward_max:g}"
+            )
         if self.sft.trains == "base" and self.sft.runs and self.model.bases:
             raise ValueError("sft.trains: expected 'policies' where agents have bases of their own, got 'base'")
 
@@ -183,8 +198,8 @@ class TrainConfig:
         return dump(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `to_yaml`."""
-        Path(path).write_text(self.to_yaml(), encoding="utf-8")
+        """Writes `to_yaml`, whole or not at all. Raises: FullDiskError."""
+        replace_text(Path(path), self.to_yaml())
 
     def differs(self, other: "TrainConfig", ignore: Sequence[str] = ()) -> list[str]:
         """What another configuration has another value of: "seed: 0 and 1", "learner: clip_low 0.2 and 0.3"."""
@@ -192,11 +207,14 @@ class TrainConfig:
         for item in fields(self):
             mine, others = getattr(self, item.name), getattr(other, item.name)
             if item.name not in ignore and mine != others:
-                found.append(f"{item.name}: {_between(mine, others)}")
+                found.append(f"{item.name}: {differences(mine, others)}")
         return found
 
 
-def _between(mine: Any, others: Any) -> str:
+def differences(mine: Any, others: Any) -> str:
+    """What two values, or the fields of two dataclasses of a type, are: "0 and 1", "clip_low 0.2 and 0.3"; "" where equal."""
+    if mine == others:
+        return ""
     if hasattr(mine, "__dataclass_fields__") and type(mine) is type(others):
         pairs = [(item.name, getattr(mine, item.name), getattr(others, item.name)) for item in fields(mine)]
         return ", ".join(f"{name} {a!r} and {b!r}" for name, a, b in pairs if a != b)

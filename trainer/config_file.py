@@ -183,7 +183,9 @@ def _type(hint: Any) -> str:
         return known[hint]
     origin = getattr(hint, "__origin__", None)
     if origin is tuple:
-        return f"a list of {_type(get_args(hint)[0]).removeprefix('a ')}s"
+        parts = get_args(hint)
+        count = "" if Ellipsis in parts else f"{len(parts)} "
+        return f"a list of {count}{_type(parts[0]).removeprefix('a ')}s"
     if origin is not None and not isinstance(origin, type):  # Literal
         return " or ".join(map(repr, get_args(hint)))
     if isinstance(origin, type) and issubclass(origin, Mapping):

@@ -83,7 +83,7 @@ class Learner:
         names = (*PolicyMetrics._fields, *_GAP)
         with self._batch(sequences) as batch:
             for iteration in range(self.config.num_iterations):
-                result, metrics = self._update(batch, sequences, loss, names, last=iteration == self.config.num_iterations - 1)
+                result, metrics = self._update(batch, sequences, loss, names, iteration, self.config.num_iterations)
                 if metrics is not None:
                     return metrics
                 old = old or result.logprobs
@@ -96,7 +96,7 @@ class Learner:
         """
         with self._batch(sequences) as batch:
             names = ("loss", "num_tokens")
-            metrics = self._update(batch, sequences, self._cross_entropy, names, last=True, rate=rate)[1]
+            metrics = self._update(batch, sequences, self._cross_entropy, names, rate=rate)[1]
         assert metrics is not None
         return metrics
 
@@ -148,11 +148,12 @@ class Learner:
         sequences: Sequence[TrainSequence],
         loss: Loss,
         names: Sequence[str],
+        iteration: int = 0,
+        iterations: int = 1,
         *,
-        last: bool,
         rate: float | None = None,
     ) -> tuple[_Result, StepMetrics | None]:
-        """One forward, backward and update; the metrics of the `last`, or of one that was skipped."""
+        """One forward, backward and update; the metrics of the last iteration, or of one that was skipped."""
         result, at = _Result(), 0
         for part in batch.parts:
             for micro in part.micro_batches:
@@ -172,11 +173,13 @@ class Learner:
             if wrong:
                 wrong[1:1] = causes(sequences, self.policies, batch.policies)
             skipped = "; ".join(wrong) or None
+            if skipped is not None and iteration:
+                skipped = f"after {iteration} of {iterations} iterations, whose updates stand: {skipped}"
             rate = self.config.rate(self.step_number) if rate is None else rate
             if skipped is None:
                 self._apply(batch, sizes, rate)
         kept = None if skipped is None else self._keep(sequences, skipped)
-        if skipped is None and not last:
+        if skipped is None and iteration < iterations - 1:
             return result, None
         return result, StepMetrics(
             step=self.step_number,
@@ -187,6 +190,7 @@ class Learner:
             original_tokens=batch.original_tokens,
             packed_tokens=batch.packed_tokens,
             micro_batches=sum(len(part.micro_batches) for part in batch.parts),
+            iterations=iteration + (skipped is None),
             seconds=dict(self._seconds),
             skipped=skipped,
             kept=kept,

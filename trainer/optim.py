@@ -26,7 +26,7 @@ class OptimConfig:
     max_grad_norm: float = 1.0  # of each policy; infinity: never clipped
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up; the last two fall to 0 at total_steps
     warmup_steps: int = 0  # the rate rises in equal steps, to learning_rate in the last of these
-    total_steps: int | None = None
+    total_steps: int | None = None  # None: in a run of `TrainConfig` its max_steps
 
     def __post_init__(self) -> None:
         check_positive("learning_rate", self.learning_rate)
@@ -39,8 +39,6 @@ class OptimConfig:
             raise ValueError(f"max_grad_norm: expected a number > 0 (infinity: no clipping), got {self.max_grad_norm}")
         check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
         check_non_negative("warmup_steps", self.warmup_steps)
-        if self.schedule != "constant" and self.total_steps is None:
-            raise ValueError(f"total_steps: expected the number of steps with schedule={self.schedule!r}, got None")
         if self.total_steps is not None and self.total_steps <= self.warmup_steps:
             raise ValueError(f"total_steps: expected more than warmup_steps = {self.warmup_steps}, got {self.total_steps}")
 
@@ -48,12 +46,14 @@ class OptimConfig:
         """The learning rate of step `step`, counted from 0: learning_rate times
 
         (step + 1) / warmup_steps in the warm-up; then, with x the part of the steps after it that are done, 1 for constant,
-        1 - x for linear, (1 + cos(pi x)) / 2 for cosine.
+        1 - x for linear, (1 + cos(pi x)) / 2 for cosine. Raises: ValueError for one of these two without total_steps.
         """
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
-        if self.schedule == "constant" or self.total_steps is None:
+        if self.schedule == "constant":
             return self.learning_rate
+        if self.total_steps is None:
+            raise ValueError(f"total_steps: expected the number of steps with schedule={self.schedule!r}, got None")
         return self.learning_rate * decay(self.schedule, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
 
 

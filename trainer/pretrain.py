@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, differences
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner
 from trainer.models import ModelConfig, Policies
@@ -31,16 +31,19 @@ def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any =
 
     Args: model, tokenizer: instead of what transformers loads by `config.model.name`.
 
-    Raises: ValueError for SFT without samples; Stopped, after a checkpoint.
+    Raises: ValueError for SFT without samples, or `init_from` of other agents or another `model`; Stopped, after a checkpoint.
     """
     config, start = run.config, run.start
     if start.is_dir():
         return _check(Policies.open(start, device=config.model.device), run, start)
     if config.init_from is not None:
         policies = _check(Policies.open(config.init_from, device=config.model.device), run, Path(config.init_from))
+        if different := differences(config.model, replace(policies.config, device=config.model.device)):
+            raise ValueError(f"model: expected that of init_from={config.init_from}, got (here and there) {different}")
     else:
         policies = _made(run, model, tokenizer)
-    if config.learner.kl_coef and config.sft.runs and config.sft.trains == "policies":
+    learnt = config.init_from is not None or (config.sft.runs and config.sft.trains == "policies")
+    if config.learner.kl_coef and learnt:
         policies.freeze_reference()
     partial = start.with_name(".policies.partial")
     policies.save(partial)
@@ -59,7 +62,8 @@ def _made(run: Run, model: PreTrainedModel | None, tokenizer: Any) -> Policies:
     if config.sft.runs or (name == TINY and model is None):
         samples = run.setting.samples(config.sft.memory)
         if not samples:
-            raise ValueError("sft: expected samples of experts, got none; set sft.epochs=0, or data.sft_tasks above 0")
+            instead = "sft.epochs=0" if config.sft.runs and name != TINY else f"model.name to another than {TINY!r}"
+            raise ValueError(f"sft: expected samples of experts, got none; set {instead}, or data.sft_tasks above 0")
     if name == TINY and model is None:
         tokenizer, models[name] = create_tiny(samples, run.setting.agents, config.seed, style=config.prompt_style)
 
@@ -84,7 +88,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     """All updates that are left, with checkpoints. Raises: Stopped."""
     config = run.config
     chosen = config.sft
-    learner = Learner(policies, sft_config(config), failures=run.folder / "failures")
+    learner = Learner(policies, sft_config(config), failures=run.folder / "failures" / "sft")
     limit = min(prompt_limit(replace(config, max_prompt_tokens=None, engine="local"), policies), chosen.max_tokens or 2**31)
     sequences = sft_sequences(
         blurred(samples, run.setting.entry, chosen.unfamiliar, config.seed),
@@ -94,6 +98,9 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
         style=config.prompt_style,
         template_kwargs=config.chat_template_kwargs,
     )
+    if not sequences:
+        limits = "sft.max_tokens, learner.token_budget, the model's positions"
+        raise ValueError(f"sft: expected a sample of at most {limit} tokens ({limits}), got {len(samples)} longer ones")
     sft = SFT(
         learner,
         sequences,

@@ -9,9 +9,10 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,7 @@ from trainer.metrics import EPISODES, LINES, Metrics
 from trainer.models import Policies
 from trainer.rollout import task_id
 from trainer.setting import Queries, Setting
+from trainer.step import LearnerConfig
 from trainer.stopping import Stop, stoppable
 
 CONFIG = "config.yaml"
@@ -57,7 +59,8 @@ class Run:
         on_report: told of every evaluation.
 
     Raises: FileExistsError for a folder with a run, FileNotFoundError for none to resume; ValueError where the configuration
-    differs from that of the run in the folder; ImportError for vLLM where it is not installed.
+    differs from that of the run in the folder, or asks for what is not there; ImportError for vLLM, or an embedder, that is not
+    installed.
     """
 
     policies: Policies
@@ -76,7 +79,11 @@ class Run:
     ) -> None:
         self.config, self.setting, self.stop, self.on_log, self.on_report = config, setting, stop, on_log, on_report
         if config.engine == "vllm":
-            check_vllm()  # before anything is trained
+            check_vllm()  # before anything is trained, as are the next
+        unknown = sorted(set(config.rl.trained_agents or ()) - set(setting.agents))
+        if unknown:
+            raise ValueError(f"rl.trained_agents: expected some of {', '.join(setting.agents)}, got {unknown[0]!r}")
+        self.embedder = None if config.memory is None else load_embedder(config.embedder)
         self.folder = Path(config.output_dir)
         self.queries = Queries(setting.tasks, config.seed) if config.max_steps != 0 else None
         self.memory: Memory | None = None
@@ -113,9 +120,8 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether an earlier process came to the end of what is asked for now."""
-        path = self.final / STATE
         at: dict[str, Any] = self._last.state if self._last is not None else {"step": 0, "seconds": 0.0}
-        return path.is_file() and json.loads(path.read_text())["step"] == at["step"] and self.is_over(at["step"], at["seconds"])
+        return is_at(self.final, at["step"]) and self.is_over(at["step"], at["seconds"])
 
     @staticmethod
     def check_last(config: TrainConfig, path: Path) -> None:
@@ -152,16 +158,16 @@ class Run:
             policies.freeze_reference()
         if self._last is not None:
             policies.load(self._last.path / "policies")
-        self.policies, self.learner = policies, Learner(policies, config.learner, failures=self.folder / "failures")
+        self.policies, self.learner = policies, Learner(policies, rl_config(config), failures=self.folder / "failures")
         self.engine = stoppable(engine_of(config, policies) if engine is None else engine, self.stop)
         ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs)
         self.params = replace(config.sampling, stop_token_ids=ends)
         self.max_prompt_tokens = prompt_limit(config, policies)
-        if config.memory is not None:
+        if config.memory is not None and self.embedder is not None:
             if self._last is None:
                 for name in MEMORY:  # of a run that was killed before its first checkpoint
                     (self.folder / name).unlink(missing_ok=True)
-            self.memory = Memory(self.folder / MEMORY[0], load_embedder(config.embedder), config=config.memory)
+            self.memory = Memory(self.folder / MEMORY[0], self.embedder, config=config.memory)
         if self._last is not None:
             self._continue(self._last)
 
@@ -175,7 +181,7 @@ class Run:
                 self.memory.snapshot(folder / MEMORY[0])
 
         state: dict[str, Any] = {"cursor": self.cursor, "evaluated": self.evaluated, "seconds": self.seconds}
-        state |= {"time": self.metrics.elapsed, "tasks": self._fingerprint(), "random": random_state()}
+        state |= {"time": self.metrics.elapsed, "tasks": self._fingerprint, "random": random_state()}
         return self.checkpoints.save(self.step, state, write)
 
     def close(self) -> None:
@@ -188,13 +194,17 @@ class Run:
         path = self.folder / CONFIG
         if not resume and any((self.folder / name).exists() for name in ("checkpoints", "sft", LINES)):
             raise FileExistsError(
-                f"output_dir: expected a folder without a run, got {self.folder}; go on with it (--resume), or choose another"
+                f"output_dir: expected a folder without a run, got {self.folder}; go on with it (--resume, or "
+                "train(resume_from_checkpoint=True)), or choose another"
             )
         if resume:
             if not path.is_file():
                 raise FileNotFoundError(f"output_dir: expected a folder with a run to go on with, got {self.folder}")
-            if different := self.config.differs(TrainConfig.load(path), CHANGEABLE):
+            then = TrainConfig.load(path)
+            if different := self.config.differs(then, CHANGEABLE):
                 raise ValueError(f"resume: expected the configuration of {path}, got (now and then) {'; '.join(different)}")
+            if self.config == then:
+                return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.save(path)
 
@@ -217,7 +227,7 @@ class Run:
 
     def _continue(self, last: Checkpoint) -> None:
         state = last.state
-        if state["tasks"] != self._fingerprint():
+        if state["tasks"] != self._fingerprint:
             raise ValueError(f"resume: expected the queries that {last.path} was made with, got others")
         self.learner.load_state_dict(torch.load(last.path / "learner.pt", map_location="cpu", weights_only=True))
         if self.memory is not None:
@@ -226,10 +236,34 @@ class Run:
         self.seconds = state["seconds"]
         set_random_state(state["random"])
 
+    @cached_property
     def _fingerprint(self) -> str:
         tasks = self.setting.tasks
-        names = "\n".join(task_id(tasks, number) for number in range(len(tasks)))
+        names = "\n".join(_named(tasks, number) for number in range(len(tasks)))
         return blake2b(names.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _named(tasks: Sequence[Any], number: int) -> str:
+    """What tells a task from others: its `id`, or all of a row that has none."""
+    task, name = tasks[number], task_id(tasks, number)
+    if name != str(number):
+        return name
+    return json.dumps(task, default=lambda value: type(value).__name__)
+
+
+def is_at(final: Path, step: int) -> bool:
+    """Whether a run has ended in this folder, after so many steps."""
+    path = final / STATE
+    return path.is_file() and bool(json.loads(path.read_text())["step"] == step)
+
+
+def rl_config(config: TrainConfig) -> LearnerConfig:
+    """What RL's learner is: `learner`; a schedule without a number of steps is over when the run is."""
+    chosen = config.learner
+    if chosen.schedule == "constant" or chosen.total_steps is not None:
+        return chosen
+    steps = max(1, config.max_steps or 0)
+    return replace(chosen, total_steps=steps, warmup_steps=min(chosen.warmup_steps, steps - 1))
 
 
 def engine_of(config: TrainConfig, policies: Policies) -> Engine:

@@ -19,7 +19,7 @@ from trainer.memory import Memory, load_embedder
 from trainer.models import Policies
 from trainer.policies.engine import EnginePolicy
 from trainer.recall import Recall
-from trainer.run import CONFIG, MEMORY, prompt_limit, stop_tokens
+from trainer.run import CONFIG, MEMORY, is_at, prompt_limit, stop_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +72,18 @@ def open_run(folder: str | os.PathLike[str], *, device: str | None = None) -> It
         raise FileNotFoundError(f"{folder}: expected a folder with a run ({CONFIG}), got none")
     config = TrainConfig.load(folder / CONFIG)
     last = Checkpoints(folder / "checkpoints").latest()
-    places = [(folder / "final" / "policies", folder / MEMORY[0])]
-    places += [] if last is None else [(last.path / "policies", last.path / MEMORY[0])]
-    places.append((folder / "sft" / "policies", folder / MEMORY[0]))
-    path, stored = next(((path, stored) for path, stored in places if path.is_dir()), (None, None))
-    if path is None or stored is None:
+    final, live = folder / "final", folder / MEMORY[0]
+    places = [final, folder / "sft"]
+    if last is not None:  # the end that a run went on from is behind its checkpoints
+        places.insert(0 if not is_at(final, last.state["step"]) else 1, last.path)
+        live = last.path / MEMORY[0]
+    path = next((place / "policies" for place in places if (place / "policies").is_dir()), None)
+    if path is None:
         raise FileNotFoundError(f"{folder}: expected a run that has come to policies, got one that has none yet")
     policies = Policies.open(path, device=device or config.model.device)
     memory = None
-    if config.memory is not None and stored.is_file():
-        memory = Memory(stored, load_embedder(config.embedder), config=config.memory, frozen=True)
+    if config.memory is not None and live.is_file():
+        memory = Memory(live, load_embedder(config.embedder), config=config.memory, frozen=True)
     try:
         yield SavedRun(config=config, policies=policies, memory=memory, path=path)
     finally:

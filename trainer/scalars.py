@@ -21,7 +21,7 @@ _EVOLUTION = ("added", "replaced", "duplicates", "updated", "penalised", "delete
 
 def changed(update: StepMetrics) -> list[str]:
     """The policies that a step has changed."""
-    return [] if update.skipped else list(update.grad_norms)
+    return list(update.grad_norms) if update.iterations else []
 
 
 def rollout_scalars(stats: RolloutStats) -> dict[str, float]:

@@ -58,17 +58,20 @@ class Queries:
 
     def __init__(self, tasks: Sequence[Any], seed: int) -> None:
         if not tasks:
-            raise ValueError("tasks: expected at least one query to learn from, got none")
+            raise ValueError("tasks: expected at least one query to learn from (data.rl_tasks, train_dataset), got none")
         self.tasks, self.seed = tasks, seed
+        self._epoch = (-1, list[int]())  # the last one that was asked for, and its order
 
     def take(self, cursor: int, count: int) -> list[Any]:
         """The `count` tasks from place `cursor` on."""
         return [self.tasks[self._order(at // len(self.tasks))[at % len(self.tasks)]] for at in range(cursor, cursor + count)]
 
     def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self.tasks)))
-        random.Random(f"{self.seed}/queries/{epoch}").shuffle(order)
-        return order
+        if self._epoch[0] != epoch:
+            order = list(range(len(self.tasks)))
+            random.Random(f"{self.seed}/queries/{epoch}").shuffle(order)
+            self._epoch = epoch, order
+        return self._epoch[1]
 
 
 def hima_ecom_setting(data: DataConfig) -> Setting:

@@ -58,7 +58,8 @@ class LearnerConfig(OptimConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class StepMetrics:
-    """What a step did. loss is the sum over agents; of the last iteration, as are norms. skipped: why nothing was updated."""
+    """What a step did. loss is the sum over agents; of the last iteration, as are norms. iterations: updates that were made.
+    skipped: why there was no other."""
 
     step: int
     loss: float
@@ -68,6 +69,7 @@ class StepMetrics:
     original_tokens: int  # every sequence on its own
     packed_tokens: int  # forwarded
     micro_batches: int
+    iterations: int
     seconds: dict[str, float] = field(default_factory=dict)  # on a GPU, when each was issued
     skipped: str | None = None
     kept: Path | None = None  # the batch of a skipped step
@@ -75,7 +77,8 @@ class StepMetrics:
     def scalars(self) -> dict[str, float]:
         """Flat, for a log: {"loss": 0.1, "qa/entropy": 2.0, "grad_norm/qa": 0.3, "seconds/pack": 0.01, ...}."""
         flat = {name: getattr(self, name) for name in ("loss", "learning_rate", "original_tokens", "packed_tokens")}
-        flat |= {"micro_batches": self.micro_batches, "skipped": float(self.skipped is not None)}
+        flat |= {"micro_batches": self.micro_batches, "iterations": self.iterations}
+        flat["skipped"] = float(self.skipped is not None)
         flat |= {f"{agent}/{name}": value for agent, values in self.agents.items() for name, value in values.items()}
         flat |= {f"grad_norm/{policy}": norm for policy, norm in self.grad_norms.items()}
         return flat | {f"seconds/{name}": value for name, value in self.seconds.items()}

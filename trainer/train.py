@@ -8,6 +8,7 @@ with Stop() as stop:
 
 import json
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -106,6 +107,12 @@ def step(run: Run) -> float:
                 on_end=on_end,
             )
         run.stop.check()
+        if not (stats.samples or stats.failed):
+            limits = f"{run.max_prompt_tokens} tokens (max_prompt_tokens, the model's positions, learner.token_budget)"
+            warnings.warn(f"a step without a sample: all its queries have prompts of more than {limits}", stacklevel=2)
+        seen = observations(groups)
+        if run.memory is not None:
+            run.memory.check(seen)  # before anything has changed
         with run.timed("select"):
             selection = select(groups, config.rl)
         with run.timed("update"):
@@ -113,7 +120,7 @@ def step(run: Run) -> float:
             for policy in changed(update):
                 run.engine.update_policy(policy)
         with run.timed("memory"):
-            evolution = None if run.memory is None else run.memory.evolve(number, observations(groups))
+            evolution = None if run.memory is None else run.memory.evolve(number, seen)
     run.step, run.cursor = number, run.cursor + len(tasks)
     run.seconds += run.phases["step"]
     if number % config.logging_steps == 0:

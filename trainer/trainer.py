@@ -6,13 +6,17 @@ VRGRPOTrainer("Qwen/Qwen3-0.6B", GRPOConfig(...), reward_funcs=exact, train_data
 """
 
 import errno
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedModel
+from peft import PeftModel
+from transformers import PreTrainedModel, TrainerState
 
 from trainer.agents import Agent
+from trainer.arguments import check_arguments
 from trainer.arguments_model import configuration, network_and_tokenizer
 from trainer.checkpoint import FullDiskError, is_full
 from trainer.config import TrainConfig
@@ -27,9 +31,11 @@ from trainer.train import train
 
 
 class TrainOutput(NamedTuple):
-    """What `train` came to. stopped: the name of the signal that ended it before its time; None: it is at its end."""
+    """What `train` came to. training_loss: the mean over the steps of RL that this call logged; NaN for none. stopped: the name
+    of the signal that ended it before its time; None: it is at its end."""
 
     global_step: int
+    training_loss: float
     metrics: Mapping[str, float]  # of the last step that was logged
     stopped: str | None
 
@@ -44,7 +50,7 @@ class VRGRPOTrainer:
     Args:
         model: a name, a folder, or a network of transformers, which is changed; None: that of `args`.
         args: a TrainConfig, or a GRPOConfig of TRL 1.16 (`trainer.arguments` says what becomes of its options); None: the
-            defaults of TRL for a data set of prompts, else those of TrainConfig.
+            defaults of TRL for a data set of prompts (bf16, in {model}-GRPO), else those of TrainConfig.
         reward_funcs: TRL's reward functions, see `trainer.reward_funcs`; None: the reward is the environment's. As in TRL, it
             may also stand second and `args` third.
         train_dataset, eval_dataset: rows or tasks, for `env.reset`.
@@ -54,6 +60,12 @@ class VRGRPOTrainer:
         agents: {name: Agent}; the first is the one that gets the task.
         env_factory (TRL: environment_factory): makes an environment, ours or one that `trainer.foreign.as_environment` knows.
         on_report: told of every evaluation.
+        others: what TRL's trainer takes besides; only with values that ask for nothing.
+
+    Attributes:
+        model: the network that was passed, and after `train` the one that was trained, with its adapters; None where there are
+            several.
+        state: transformers' TrainerState: global_step, max_steps, log_history.
 
     Raises: ValueError, TypeError, NotImplementedError: what can't be, by the argument's name.
     """
@@ -66,15 +78,17 @@ class VRGRPOTrainer:
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        *,
         callbacks: Sequence[Log] | None = None,
         peft_config: Any = None,
-        *,
         agents: Mapping[str, Agent] | None = None,
         env_factory: Callable[[], Any] | None = None,
         environment_factory: Callable[[], Any] | None = None,
         on_report: Callable[[Report], None] | None = None,
+        **others: Any,
     ) -> None:
-        if callable(args) or (isinstance(args, Sequence) and not isinstance(args, str)):  # TRL's order
+        check_arguments(others)
+        if callable(args) or isinstance(args, Sequence):  # TRL's order
             args, reward_funcs = reward_funcs, args
         if env_factory is not None and environment_factory is not None:
             raise ValueError("env_factory, environment_factory: expected one of the two names, got both")
@@ -94,8 +108,11 @@ class VRGRPOTrainer:
             train_dataset,
             eval_dataset,
         )
-        self.model, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
+        self.model: PreTrainedModel | PeftModel | None
+        self._network, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
+        self.model = self._network
         self.callbacks, self.on_report = list(callbacks or ()), on_report
+        self.state = TrainerState(max_steps=self.args.max_steps or 0)
         self.policies: Policies | None = None
 
     def train(self, resume_from_checkpoint: bool | str | None = None) -> TrainOutput:
@@ -109,19 +126,23 @@ class VRGRPOTrainer:
         if isinstance(resume_from_checkpoint, str | Path):
             Run.check_last(self.args, Path(resume_from_checkpoint))
         metrics: dict[str, float] = {}
+        losses: list[float] = []
         finished = False
 
         def log(kind: str, step: int, scalars: Mapping[str, float]) -> None:
+            self.state.log_history.append({**scalars, "step": step})
             if kind == "train":
                 metrics.clear()
                 metrics.update(scalars)
+                losses.append(scalars["learner/loss"])
+                self.state.global_step = step
             for callback in self.callbacks:
                 callback(kind, step, scalars)
 
         with Stop() as stop:
             run = Run(self.args, self.setting, stop, resume=bool(resume_from_checkpoint), on_log=log, on_report=self.on_report)
             try:
-                self.policies = pretrain(run, model=self.model, tokenizer=self.processing_class)
+                self.policies = pretrain(run, model=self._network, tokenizer=self.processing_class)
                 run.begin(self.policies)
                 finished = run.done or train(run)
             except Stopped:
@@ -132,10 +153,26 @@ class VRGRPOTrainer:
                 raise
             finally:
                 run.close()
-        return TrainOutput(run.step, metrics, None if finished or stop.signal is None else stop.signal.name)
+        self.state.global_step = run.step
+        if self.policies is not None:
+            self.model = self.policies.bases[0].model if len(self.policies.bases) == 1 else None
+        loss = fmean(losses) if losses else math.nan
+        return TrainOutput(run.step, loss, metrics, None if finished or stop.signal is None else stop.signal.name)
 
-    def save_model(self, output_dir: str | Path) -> None:
-        """The policies as they are; `Policies.open` reads them. Raises: RuntimeError before `train`."""
+    def save_model(self, output_dir: str | Path | None = None) -> None:
+        """The policies as they are. One agent's as transformers or PEFT load it, with its tokenizer; several as `Policies.open`
+        reads them.
+
+        Args: output_dir: None: that of `args`.
+
+        Raises: RuntimeError before `train`.
+        """
         if self.policies is None:
             raise RuntimeError("save_model: expected a call of train() before it, got none")
-        self.policies.save(output_dir)
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if len(self.policies.agents) > 1:
+            self.policies.save(folder)
+            return
+        (policy,) = self.policies.names
+        self.policies.base_of(policy).save(policy, folder)
+        self.policies.tokenizer.save_pretrained(folder)

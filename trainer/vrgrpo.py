@@ -71,6 +71,7 @@ class VRGRPOConfig:
         self._check("leaves", self.leaves >= 1, "at least 1")
         self._check("trained_agents", self.trained_agents is None or bool(self.trained_agents), "at least one agent or None")
         self._check("continuation", self.continuation or self.sampling == "trajectory", 'True with sampling="tree"')
+        self._check("continuation", self.continuation or self.trained_agents is None, "True with trained_agents")
 
     def _check(self, name: str, fits: bool, expected: str) -> None:
         if not fits:

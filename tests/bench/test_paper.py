@@ -10,6 +10,7 @@ from bench.paper_propagation import follows, kind_of
 from trainer.config import TrainConfig
 from trainer.hima_ecom.tasks import Task
 from trainer.react import Action, Answer, render
+from trainer.run import rl_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +20,7 @@ def test_arms_are_configurations_that_differ(arm: Arm) -> None:
     common = TrainConfig.load(ROOT / paper.CONFIG)
     config = TrainConfig.load(ROOT / paper.CONFIG, list(arm.changes))
     assert (config == common) == (not arm.changes)
-    assert config.max_steps == config.learner.total_steps
+    assert config.max_steps == rl_config(config).total_steps
 
 
 def test_questions_ask_about_arms_that_there_are() -> None:

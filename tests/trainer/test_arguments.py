@@ -11,6 +11,7 @@ import pytest
 from trainer.arguments import from_trl
 from trainer.arguments_options import IDLE, READ, REFUSED
 from trainer.config import TrainConfig
+from trainer.run import rl_config
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -39,7 +40,8 @@ def test_the_defaults_are_trls(tmp_path: Path) -> None:
     rl = config.rl
     assert (rl.group_size, rl.top_k, rl.normalize, rl.eps, rl.efficiency, rl.format) == (8, None, "std", 1e-4, 0.0, 0.0)
     learner = config.learner
-    assert (learner.learning_rate, learner.schedule, learner.warmup_steps, learner.total_steps) == (1e-6, "linear", 0, 10)
+    assert (learner.learning_rate, learner.schedule, learner.warmup_steps) == (1e-6, "linear", 0)
+    assert rl_config(config).total_steps == 10
     assert (learner.weight_decay, learner.betas, learner.eps, learner.max_grad_norm) == (0.0, (0.9, 0.999), 1e-8, 1.0)
     assert (learner.loss_type, learner.clip_low, learner.clip_high, learner.kl_coef) == ("dapo", 0.2, 0.2, 0.0)
     assert (learner.ratio_level, learner.importance, learner.num_iterations) == ("token", None, 1)
@@ -143,7 +145,7 @@ def test_epochs_are_counted_as_trl_counts_them() -> None:
     assert from_trl(grpo(**options, num_train_epochs=2), rows=11).max_steps == 4
     assert from_trl(grpo(**options, num_train_epochs=2.25), rows=11).max_steps == 5
     config = from_trl(grpo(**options, num_train_epochs=1, num_iterations=3, save_strategy="epoch"), rows=11)
-    assert (config.max_steps, config.save_steps, config.learner.total_steps) == (2, 2, 2)
+    assert (config.max_steps, config.save_steps, rl_config(config).total_steps) == (2, 2, 2)
     with pytest.raises(ValueError, match="args: max_steps: expected a number of steps where the number of rows is unknown"):
         from_trl(grpo(**options))
     with pytest.raises(ValueError, match="train_dataset: expected at least the 4 prompts of a step, got 3 rows"):

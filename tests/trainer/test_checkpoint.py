@@ -3,6 +3,8 @@
 import errno
 import json
 import random
+import resource
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.checkpoint import Checkpoints, FullDiskError, is_full, random_state, save_tensors, set_random_state
+from trainer.checkpoint import (
+    Checkpoints,
+    FullDiskError,
+    is_full,
+    random_state,
+    replace_text,
+    save_tensors,
+    set_random_state,
+)
 
 
 def write(folder: Path) -> None:
@@ -85,6 +95,24 @@ def test_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="something else"):
         checkpoints.save(2, {}, break_down)
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    replace_text(path, "seed: 1\n")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    inner = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            replace_text(path, "seed: 23456\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, inner)
+    assert path.read_text() == "seed: 1\n"
+    assert list(tmp_path.iterdir()) == [path]
+    replace_text(path, "seed: 2\n")
+    assert path.read_text() == "seed: 2\n"
 
 
 def test_the_words_for_a_full_disk() -> None:

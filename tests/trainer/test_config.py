@@ -7,6 +7,7 @@ import pytest
 
 from trainer.config import DataConfig, TrainConfig
 from trainer.memory import MemoryConfig
+from trainer.run import rl_config
 from trainer.setting import hima_ecom_setting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ BAD = {
     "rl:\n  select: all\n": r"a.yaml:2: rl.select: expected 'batch' or 'query' or 'agent', got 'all'$",
     "rl: 3\n": r"a.yaml:1: rl: expected a mapping, got 3$",
     "data:\n  columns: qa\n": r"a.yaml:2: data.columns: expected a list of texts, got 'qa'$",
-    "learner:\n  betas: [0]\n": r"a.yaml:2: learner.betas: expected a list of numbers, got \[0\]$",
+    "learner:\n  betas: [0]\n": r"a.yaml:2: learner.betas: expected a list of 2 numbers, got \[0\]$",
     "rl:\n  group_size: 0\n": r"a.yaml:2: rl.group_size: expected at least 1, got 0$",
     "limits:\n  nodes: 0\n": r"a.yaml:2: limits.nodes: expected at least 1, got 0$",
     "sft:\n  epochs: null\n": r"a.yaml:1: sft: epochs, seconds: expected at least one of them, got None for both$",
@@ -80,7 +81,8 @@ CHANGES = {
     "max_steps=null": r"max_steps, max_seconds: expected at least one of them",
     "output_dir=''": r"output_dir: expected a folder, got ''",
     "save_total_limit=0": r"save_total_limit: expected ",
-    "learner.schedule=linear": r"learner.total_steps: expected the number of steps with schedule='linear', got None",
+    "rl.format=0": r"memory.reward_max: expected 1 \+ rl.format = 1, the highest R_A \+ R_F, got 2",
+    "rl={continuation: false, trained_agents: [qa]}": r"rl.continuation: expected True with trained_agents, got False",
 }
 
 
@@ -88,6 +90,19 @@ CHANGES = {
 def test_a_wrong_override_is_named(change: str) -> None:
     with pytest.raises(ValueError, match=CHANGES[change]):
         TrainConfig.load(None, [change])
+
+
+def test_a_schedule_ends_with_the_run() -> None:
+    rates = rl_config(TrainConfig.load(None, ["learner.schedule=linear", "learner.learning_rate=1", "max_steps=4"]))
+    assert [rates.rate(step) for step in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    short = rl_config(TrainConfig.load(None, ["learner={schedule: cosine, warmup_steps: 9}", "max_steps=4"]))
+    assert (short.total_steps, short.warmup_steps) == (4, 3)
+    longer = TrainConfig.load(None, ["learner={schedule: linear, total_steps: 9}", "max_steps=4"])
+    assert rl_config(longer) == longer.learner
+    with pytest.raises(ValueError, match=r"learner.total_steps: expected at least max_steps = 10, or null for it, got 9"):
+        TrainConfig.load(None, ["learner={schedule: linear, total_steps: 9}", "max_steps=10"])
+    with pytest.raises(ValueError, match=r"learner.total_steps: expected a number of steps, got None"):
+        TrainConfig.load(None, ["learner.schedule=linear", "max_steps=null", "max_seconds=9"])
 
 
 def test_a_temperature_of_zero_has_no_siblings() -> None:
@@ -123,8 +138,8 @@ def test_rl_goes_through_columns_of_its_own() -> None:
     assert [task.column for task in setting.tasks] == ["math"] * 3
     assert [job.column for job in setting.tests] == ["qa"] * 2 + ["math"] * 2
     assert {sample.column for sample in setting.samples(0.0)} == {"qa", "math"}
-    for wrong in (("efc",), ()):
-        with pytest.raises(ValueError, match="rl_columns: expected some of qa, math, got"):
+    for wrong in (("efc",), (), ("qa", "qa")):
+        with pytest.raises(ValueError, match="rl_columns: expected some of qa, math, each once, got"):
             DataConfig(columns=("qa", "math"), rl_columns=wrong)
 
 

@@ -10,6 +10,7 @@ from tiny_policies import AGENTS, policies, same, sequences, values
 
 from trainer.learner import Learner, LearnerConfig, TrainSequence
 from trainer.optim import OptimConfig, Optimizer
+from trainer.scalars import changed
 
 CONFIG = LearnerConfig(learning_rate=1e-2)
 
@@ -212,6 +213,28 @@ def test_a_step_that_is_not_finite_is_skipped(paradigm: str, dtype: str, tmp_pat
     assert all(same(values(made)[name], values(twin)[name]) for name in AGENTS)
 
 
+def test_what_earlier_iterations_did_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of NaN in the second of three iterations: the first has updated, and that is what is told."""
+    made, once = policies(), policies()
+    batch = sequences(made, ("qa", "efc"))
+    learner, inner = Learner(made, LearnerConfig(learning_rate=1e-2, num_iterations=3), failures=tmp_path), Learner._policy_loss
+    calls: list[int] = []
+
+    def loss(self: Learner, *args: Any) -> torch.Tensor:
+        calls.append(1)
+        return inner(self, *args) * (math.nan if len(calls) == 2 else 1.0)
+
+    monkeypatch.setattr(Learner, "_policy_loss", loss)
+    metrics = learner.step(batch)
+    monkeypatch.undo()
+    assert metrics.skipped is not None
+    assert metrics.skipped.startswith("after 1 of 3 iterations, whose updates stand: the loss is nan")
+    assert (metrics.iterations, metrics.micro_batches, sorted(changed(metrics))) == (1, 1, ["efc", "qa"])
+    assert made.versions == dict.fromkeys(AGENTS, 0) | {"qa": 1, "efc": 1}
+    Learner(once, LearnerConfig(learning_rate=1e-2)).step(batch)
+    assert all(same(values(made)[name], values(once)[name]) for name in AGENTS)
+
+
 def test_a_policy_that_is_not_finite_is_named(tmp_path: Path) -> None:
     made = policies()
     learner = Learner(made, CONFIG, failures=tmp_path)
@@ -279,7 +302,6 @@ def test_configurations_that_make_no_sense_are_refused() -> None:
         ({"betas": (0.9, 1.0)}, r"betas: expected two numbers in \[0, 1\), got \(0.9, 1.0\)"),
         ({"max_grad_norm": 0}, "max_grad_norm: expected a number > 0"),
         ({"schedule": "step"}, "schedule: expected one of 'constant', 'linear', 'cosine', got 'step'"),
-        ({"schedule": "linear"}, "total_steps: expected the number of steps with schedule='linear', got None"),
         ({"total_steps": 3, "warmup_steps": 3}, "total_steps: expected more than warmup_steps = 3, got 3"),
         ({"num_iterations": 0}, "num_iterations: expected"),
         ({"loss_type": "ppo"}, "loss_type: expected one of"),
@@ -287,5 +309,7 @@ def test_configurations_that_make_no_sense_are_refused() -> None:
     for options, message in wrong:
         with pytest.raises(ValueError, match=message):
             LearnerConfig(**options)
+    with pytest.raises(ValueError, match="total_steps: expected the number of steps with schedule='linear', got None"):
+        LearnerConfig(schedule="linear").rate(0)
     with pytest.raises(ValueError, match=r"kl_coef: expected 0, or policies with a reference"):
         Learner(policies("full"), LearnerConfig(kl_coef=0.1))

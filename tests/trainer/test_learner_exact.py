@@ -97,6 +97,8 @@ def test_a_step_within_the_gate(paradigm: str, dtype: str, roundings: int, monke
         ]
         scale = float(torch.cat([m.flatten() for m in moves[1]]).square().mean().sqrt())
         assert scale > 1e-3
+        whole_o, whole_t, whole_e = (torch.cat([m.flatten() for m in each]) for each in moves)
+        assert float((whole_o - whole_t).norm()) <= 1.5 * float((whole_e - whole_t).norm())  # 0.8 to 1.15 times, as it stands
         for i, (o, t, e) in enumerate(zip(*moves, strict=True)):
             assert_gate(f"{policy} {i}", o, t, e, dtype=narrow, n=2 * 32 * 258, roundings=roundings, scale=scale)
 

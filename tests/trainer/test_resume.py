@@ -108,6 +108,20 @@ def test_sft_of_each_policy_and_a_start_from_another_run(tmp_path: Path) -> None
     assert files(tmp_path / "two" / "final") == files(tmp_path / "one" / "final")
     with pytest.raises(FileNotFoundError, match="expected a folder of saved policies"):
         trainer(tmp_path / "three", f"init_from={tmp_path}").train()
+    with pytest.raises(ValueError, match=r"model: expected that of init_from=.*, got \(here and there\) lora_rank 8 and 4"):
+        trainer(tmp_path / "four", *options, "model.lora_rank=8", f"init_from={tmp_path}/one/sft/policies").train()
+
+
+def test_the_reference_is_what_a_run_begins_with(tmp_path: Path) -> None:
+    """Also where the policies come from a run without a KL term, whose adapters are no longer what the base alone is."""
+    options = ("sft.trains=policies", "max_steps=1", "data.test_tasks=0", "memory=null")
+    trainer(tmp_path / "one", *options).train()
+    start = f"init_from={tmp_path}/one/final/policies"
+    trainer(tmp_path / "two", *options, "learner.kl_coef=0.1", start).train()
+    (line,) = read_metrics(tmp_path / "two", "train")
+    assert {line[f"learner/{agent}/ref_kl"] for agent in ("master", "efc", "math") if f"learner/{agent}/ref_kl" in line} == {
+        0.0
+    }
 
 
 def test_a_base_of_another_run_is_a_model(tmp_path: Path) -> None:

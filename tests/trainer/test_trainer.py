@@ -6,14 +6,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from tiny_policies import byte_tokenizer, qwen3
 from tiny_run import config, files, trainer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trainer as hima
 from trainer import TrainConfig, VRGRPOTrainer
@@ -33,7 +35,14 @@ def vowels(completions: list[str], **columns: Any) -> list[float]:
 def arguments(folder: Path, **changes: Any) -> Any:
     """What a GRPOConfig has, as far as it differs from TRL's defaults."""
     given = {"output_dir": str(folder), "max_steps": 2, "per_device_train_batch_size": 8, "num_generations": 4}
-    given |= {"max_completion_length": 8, "use_cpu": True, "learning_rate": 1e-2, "logging_steps": 1, "beta": 0.0}
+    given |= {
+        "max_completion_length": 8,
+        "use_cpu": True,
+        "bf16": False,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "beta": 0.0,
+    }
     return SimpleNamespace(**given | {"gradient_checkpointing": False} | changes)
 
 
@@ -56,9 +65,15 @@ def test_a_call_of_trl(tmp_path: Path) -> None:
     assert told == [("eval", 0), ("train", 1), ("eval", 1), ("train", 2), ("eval", 2)]
     assert any(not torch.equal(a, b) for a, b in zip(before, made.policies.parameters("assistant"), strict=True))  # type: ignore[union-attr]
     assert all(line["rollout/trajectories"] == 8 for line in read_metrics(tmp_path / "run", "train"))
-    made.save_model(tmp_path / "saved")
-    assert files(tmp_path / "saved") == files(tmp_path / "run" / "final" / "policies")
-    assert Policies.open(tmp_path / "saved", device="cpu").agents == ("assistant",)
+    assert result.training_loss == pytest.approx(
+        fmean(line["learner/loss"] for line in read_metrics(tmp_path / "run", "train"))
+    )
+    assert made.model is model
+    assert (made.state.global_step, made.state.max_steps, len(made.state.log_history)) == (2, 2, 5)
+    made.save_model()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "run")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+    assert AutoTokenizer.from_pretrained(tmp_path / "run")("ab") == byte_tokenizer()("ab")
 
 
 def test_the_order_of_trl_and_an_adapter(tmp_path: Path) -> None:
@@ -73,6 +88,14 @@ def test_the_order_of_trl_and_an_adapter(tmp_path: Path) -> None:
     )
     assert made.train().global_step == 2
     assert (tmp_path / "run" / "final" / "policies" / "assistant" / "adapter_config.json").is_file()
+    made.save_model(tmp_path / "saved")
+    assert isinstance(made.model, PeftModel)
+    loaded = PeftModel.from_pretrained(qwen3(), tmp_path / "saved").state_dict()
+    ours = {
+        name.replace(".assistant.", ".default."): value for name, value in made.model.state_dict().items() if "lora" in name
+    }
+    assert ours
+    assert all(torch.equal(loaded[name], value) for name, value in ours.items())
 
 
 class Count:
@@ -123,6 +146,14 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         ({"env_factory": Count, "environment_factory": Count}, ValueError, "expected one of the two names"),
         ({"peft_config": LoraConfig(target_modules="all-linear", lora_dropout=0.1)}, NotImplementedError, "lora_dropout"),
         ({"peft_config": LoraConfig()}, ValueError, "peft_config.target_modules: expected names"),
+        ({"rollout_func": vowels}, NotImplementedError, "rollout_func: expected None, got .*: not built; pass an environment"),
+        ({"tools": [vowels]}, NotImplementedError, "tools: expected None, got .* whose methods are the tools"),
+        ({"reward_func": vowels}, TypeError, "unexpected keyword argument 'reward_func'"),
+        (
+            {"args": "org/reward-model", "train_dataset": ROWS, "model": qwen3()},
+            TypeError,
+            r"reward_funcs\[0\]: expected a func",
+        ),
     ]
     for options, kind, message in cases:
         with pytest.raises(kind, match=message):
@@ -148,6 +179,41 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
     made.setting = replace(made.setting, tasks=made.setting.tasks[1:])
     with pytest.raises(ValueError, match=r"resume: expected the queries that .*step-1 was made with, got others"):
         made.train(resume_from_checkpoint=True)
+
+
+def test_rows_without_a_name_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+    def made(rows: Any, steps: int) -> VRGRPOTrainer:
+        args = arguments(tmp_path / "run", max_steps=steps)
+        return VRGRPOTrainer(qwen3(), args, vowels, rows, processing_class=byte_tokenizer(), optimizers=(None, None), tools=[])
+
+    made(ROWS, 1).train()
+    with pytest.raises(ValueError, match=r"resume: expected the queries that .*step-1 was made with, got others"):
+        made(ROWS[::-1], 2).train(resume_from_checkpoint=True)
+    made(ROWS, 2).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rl.trained_agents=[nobody]", "rl.trained_agents: expected some of master, qa, efc, gfc, math, got 'nobody'"),
+        ("embedder=/nowhere", "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_told_before_sft(change: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, ImportError, OSError), match=message):
+        trainer(tmp_path / "run", change).train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_rewards_that_a_memory_does_not_expect(tmp_path: Path) -> None:
+    """Told before anything has changed."""
+    made = trainer(tmp_path / "run")
+    made.setting = replace(made.setting, score=lambda task, episode: 7.0)
+    with pytest.raises(ValueError, match=r"rewards: expected numbers in \[reward_min, reward_max\] = \[0.0, 2.0\] or NaN, got"):
+        made.train()
+    assert made.policies is not None
+    made.policies.save(tmp_path / "now")
+    assert files(tmp_path / "now") == files(tmp_path / "run" / "sft" / "policies")
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,9 @@ def _benchmark(args: argparse.Namespace) -> Score:
                 from trainer.saved import open_run
 
                 saved = stack.enter_context(open_run(name, device=args.device))
+                if set(saved.policies.agents) != set(agents):
+                    known, got = ", ".join(agents), ", ".join(saved.policies.agents)
+                    raise ValueError(f"{name}: expected a run of the benchmark's agents {known}, got one of {got}")
                 policy: Policy = saved.policy(temperature=args.temperature, seed=args.seed)
                 return evaluate(policy, tasks, world, **shown, **saved.options())
             return evaluate(_policy(args, name, agents, lambda: ExpertPolicy(tasks)), tasks, world, **shown)

@@ -107,7 +107,9 @@ class SentenceEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise ImportError(f"embedder {name!r} needs sentence-transformers: pip install 'himakernels[memory]'") from error
+            raise ImportError(
+                f"embedder {name!r} needs sentence-transformers: pip install 'himakernels[memory]' ('hash' needs nothing)"
+            ) from error
         folder = name
         if name == MINILM:
             package = find_spec(MINILM_PACKAGE)

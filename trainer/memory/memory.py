@@ -125,8 +125,7 @@ class Memory:
         """
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise ValueError(f"step: expected an int >= 0, got {step!r}")
-        for i, observation in enumerate(observations):
-            self._check(f"observations[{i}]", observation)
+        self.check(observations)
         scored = [o for o in observations if o.scored]
         vectors = self.embedder.embed([o.query for o in scored])  # before the file is locked: a model may be slow
         with self.store.write():
@@ -134,6 +133,11 @@ class Memory:
             done = evolution.evolve(self.store, step, scored, vectors, self.config)
         self.forget()
         return done
+
+    def check(self, observations: Sequence[Observation]) -> None:
+        """Raises: TypeError, ValueError for one that cannot be, as `evolve`."""
+        for i, observation in enumerate(observations):
+            self._check(f"observations[{i}]", observation)
 
     def _check(self, name: str, o: Observation) -> None:
         if not isinstance(o, Observation):
@@ -150,7 +154,9 @@ class Memory:
             if isinstance(reward, bool) or not isinstance(reward, (int, float)):
                 raise TypeError(f"{name}.rewards: expected numbers, got {reward!r}")
             if not math.isnan(reward) and not low <= reward <= high:
-                raise ValueError(f"{name}.rewards: expected numbers in [{low}, {high}] or NaN, got {reward!r}")
+                raise ValueError(
+                    f"{name}.rewards: expected numbers in [reward_min, reward_max] = [{low}, {high}] or NaN, got {reward!r}"
+                )
         for identity in o.used:
             if isinstance(identity, bool) or not isinstance(identity, int):
                 raise TypeError(f"{name}.used: expected ids of entries, got {identity!r}")
