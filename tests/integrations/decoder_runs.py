@@ -221,8 +221,8 @@ def off_policy(truth: PreTrainedModel, samples: list[Sample], seed: int = 0) -> 
 
 
 def assert_step(ours: Run, truth: Run, eager: Run, *, dtype: torch.dtype, tokens: int = 2 * V) -> None:
-    """The gate on loss, log-probabilities and each parameter's gradient; and all gradients as one vector are at most twice as
-    far from the truth as eager's, and two roundings more: in bf16 that is a few per cent.
+    """The gate on loss, log-probabilities and each parameter's gradient; in bf16, where that is weak, all gradients as one
+    vector are also at most twice as far from the truth as eager's, and two roundings more: a few per cent.
 
     The gradient of a query that sees one key is 0 in exact arithmetic, and otherwise a difference of rounded terms as large
     as gradients are elsewhere in the model: that is the least scale. A weight's gradient has `tokens` terms, or more, each of
@@ -240,7 +240,7 @@ def assert_step(ours: Run, truth: Run, eager: Run, *, dtype: torch.dtype, tokens
         assert_gate(f"d{name}", grad, truth.grads[name], eager.grads[name], dtype=dtype, n=n, roundings=roundings, scale=scale)
     whole = [torch.cat([run.grads[name].double().flatten() for name in truth.grads]) for run in (ours, truth, eager)]
     size, mine, other = (float(x.norm()) for x in (whole[1], whole[0] - whole[1], whole[2] - whole[1]))
-    assert mine <= 2 * other + 2 * torch.finfo(dtype).eps * size, (mine / size, other / size)
+    assert not narrow or mine <= 2 * other + 2 * torch.finfo(dtype).eps * size, (mine / size, other / size)
 
 
 @st.composite
