@@ -20,9 +20,10 @@ from bench.batches import PackedBatch
 from bench.compare import table
 from bench.contenders import DTYPES, OPTIONS
 from bench.measure import device_name, time_in_turns, version
-from bench.training_step import qwen3
+from bench.training_step import ROUNDINGS, TERMS, qwen3
 from himakernels import pack, vrgrpo_loss
 from himakernels.integrations.peft import packed_adapters, train_adapters
+from himakernels.testing import assert_gate
 
 AGENTS = ("master", "qa", "efc", "gfc", "math")
 RANKS = (8, 16, 16, 32, 64)
@@ -127,17 +128,22 @@ def gradients(model: Any, run: Callable[[Any, Work], None], work: Work) -> dict[
     return {name: p.grad.double() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def gate() -> None:
-    """In fp32 on a small model: every adapter's gradients, within 1e-4 of those of PEFT with whole logits in fp64."""
+def gate(dtype: torch.dtype) -> None:
+    """Every adapter's gradients on a small model, against those of PEFT with whole logits in fp64 and in `dtype`."""
     work = Work.random(96, 3, 12)
-    model = adapted(qwen3(hidden=192, layers=2, vocab=96, dtype=torch.float32), torch.float32)
+    model = adapted(qwen3(hidden=192, layers=2, vocab=96, dtype=dtype), dtype)
     found = {name: gradients(model, run, work) for name, run in CONTENDERS.items()}
+    eager = found["PEFT one by one, whole logits"]
     wide = dataclasses.replace(work, advantages=work.advantages.double(), old_logprobs=work.old_logprobs.double())
     truth = gradients(model.double(), sequential(opponents.eager_loss), wide)
+    scale = float(torch.cat([grad.flatten() for grad in truth.values()]).square().mean().sqrt())
     for who, grads in found.items():
         assert grads.keys() == truth.keys(), who
         for name, grad in grads.items():
-            assert (grad - truth[name]).norm() <= 1e-4 * truth[name].norm(), (who, name)
+            assert_gate(
+                f"{who}: {name}", grad.to(dtype), truth[name], eager[name].to(dtype), dtype=dtype, n=TERMS,
+                roundings=ROUNDINGS[dtype], scale=scale,
+            )  # fmt: skip
 
 
 def step(model: Any, work: Work, run: Callable[[Any, Work], None]) -> Callable[[], None]:
@@ -157,8 +163,8 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=64, help="tokens of a sample")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    gate()
     dtype, vocab = DTYPES[args.dtype], 151_936
+    gate(dtype)
     base = qwen3(hidden=512, layers=12, vocab=vocab, dtype=dtype)
     size = sum(p.numel() for p in base.parameters())
     model, work = adapted(base, dtype), Work.random(vocab, args.samples, args.length)

@@ -24,7 +24,8 @@ from himakernels.arch import SHARED_LIMIT
 
 # (kernel, variant, arch) -> why its spills are accepted.
 ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {
-    ("tree_attention_fwd_kernel", "tree_attention fp32 D=128", "sm_100"): "16 bytes; each smaller tile spills, too",
+    ("tree_attention_bwd_dq_kernel", "tree_attention fp32 D=256", arch): "some 200 bytes, with the smallest blocks there are"
+    for arch in ("sm_80", "sm_90", "sm_100")
 }
 
 

@@ -163,7 +163,11 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "tree_attention fp16 D=128": lambda: tree_attention(torch.float16, 128),
     "tree_attention bf16 D=256 window softcap sinks": lambda: tree_attention(torch.bfloat16, 256, options=True),
     "tree_attention bf16 D=128 window softcap sinks": lambda: tree_attention(torch.bfloat16, 128, options=True),
+    "tree_attention bf16 D=256": lambda: tree_attention(torch.bfloat16, 256),
     "tree_attention fp32 D=64": lambda: tree_attention(torch.float32, 64),
+    "tree_attention fp32 D=64 window softcap sinks": lambda: tree_attention(torch.float32, 64, options=True),
     "tree_attention fp32 D=128": lambda: tree_attention(torch.float32, 128),
+    "tree_attention fp32 D=128 window softcap sinks": lambda: tree_attention(torch.float32, 128, options=True),
+    "tree_attention fp32 D=256": lambda: tree_attention(torch.float32, 256),
     "head_rows bf16": lambda: head_rows(torch.bfloat16),
 }

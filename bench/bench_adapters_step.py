@@ -6,14 +6,14 @@ from bench.adapters_step import AGENTS, CONTENDERS, Work, adapted, gate, step
 from bench.contenders import DTYPES
 from bench.training_step import qwen3
 
-_passed: list[bool] = []
+_passed: set[str] = set()
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def bench_adapters_step(benchmark, settings: dict, dtype: str, name: str) -> None:
-    if not _passed:
-        gate()
-        _passed.append(True)
+    if dtype not in _passed:
+        gate(DTYPES[dtype])
+        _passed.add(dtype)
     small = benchmark.disabled
     vocab, samples, length = (96, 3, 12) if small else (151_936, 4, 64)
     model = qwen3(hidden=192 if small else 512, layers=2 if small else 12, vocab=vocab, dtype=DTYPES[dtype])

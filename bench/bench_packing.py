@@ -13,6 +13,7 @@ import torch
 
 from bench.measure import configuration
 from himakernels import PackedTree, pack
+from himakernels.ops.tree_attention.block_kernels import block_ranges
 
 # Name -> sequences, group size, tokens of the shared prompt, tokens of a sequence.
 WORKLOADS = {
@@ -23,6 +24,7 @@ WORKLOADS = {
     "smoke": (16, 4, 12, 20),
 }
 BUDGET = 32_768
+BLOCK = 32  # of keys, the smallest that a GPU takes in bf16
 
 
 def make(workload: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -37,6 +39,12 @@ def make(workload: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 def ours(sequences: list[torch.Tensor], sample_id: list[torch.Tensor]) -> PackedTree:
     return pack(sequences, sample_id=sample_id)[0]
+
+
+def ours_with_ranges(sequences: list[torch.Tensor], sample_id: list[torch.Tensor]) -> object:
+    """All that attention needs to know: what the kernels skip by, too."""
+    tree = ours(sequences, sample_id)
+    return block_ranges(tree.subtree_end, tree.position_ids, BLOCK)
 
 
 def ours_in_micro_batches(sequences: list[torch.Tensor], sample_id: list[torch.Tensor]) -> object:
@@ -100,6 +108,7 @@ def same_as_the_dict_trie() -> None:
 
 RUNS: dict[str, Callable[[list[torch.Tensor], list[torch.Tensor]], object]] = {
     "himakernels": ours,
+    "himakernels, and block ranges": ours_with_ranges,
     "himakernels, micro-batches of 32,768": ours_in_micro_batches,
     "plain packing": plain_packing,
     "dict trie": dict_trie,
@@ -127,7 +136,13 @@ def test_packing(benchmark: Any, request: pytest.FixtureRequest, workload: str, 
             "tokens": tree.original_tokens,
             "packed": tree.num_tokens,
             "share_saved": tree.share_saved,
-            "metadata_bytes": sum(t.nbytes for t in (tree.position_ids, tree.subtree_end, tree.segments)),
+            "metadata_bytes": sum(
+                t.nbytes
+                for t in (
+                    *(tree.position_ids, tree.subtree_end, tree.segments),
+                    *block_ranges(tree.subtree_end, tree.position_ids, BLOCK),
+                )
+            ),
         }
     )
     if benchmark.stats is not None:

@@ -3,7 +3,7 @@
 Ours on the packed tree; eager torch with the dense mask of the tree; FlexAttention on the same mask (compiled; on the CPU it
 has no backward); torch's SDPA on the padded batch, each sample with its own copy of the prefix, and on it the same for plain
 packing: `varlen_attention` with every backend that runs here. `extra_info` holds GFLOP/s and the fraction of the rate of a
-bare fp32 product of 1,024^3 (on the CPU). The FLOP of all are those of the visible pairs of the tree (4 D a pair and query
+bare matrix product (fp32 on the CPU, else the bench's dtype). Chains of 16,384 tokens run on a GPU only. The FLOP of all are those of the visible pairs of the tree (4 D a pair and query
 head forward, 10 D backward), so that GFLOP/s compare times for the same samples.
 """
 
@@ -54,6 +54,8 @@ TREES = (
     Tree("siblings-64", 768, 8, 64, 64),
     Tree("siblings-128", 768, 8, 64, 128),
     Tree("twigs-64", 256, 2_000, 2, 64),  # thousands of branches of two tokens
+    Tree("chains-64", 0, 1, 16_384, 64, 32, 8),
+    Tree("chains-128", 0, 1, 16_384, 128, 32, 8),
 )
 SMOKE = (Tree("smoke", 20, 3, 4, 16, 4, 2),)
 
@@ -145,16 +147,17 @@ def gate(dtype: torch.dtype) -> None:
         assert_gate(name, actual, truth, easy, n=SMOKE[0].tokens * SMOKE[0].head_dim)
 
 
-_bare: dict[int, float] = {}
+_bare: dict[torch.dtype, float] = {}
 
 
-def bare_gflops() -> float:
-    """The rate of torch's fp32 product of 1,024^3 on this CPU, measured once."""
-    if not _bare:
-        a, b, c = (torch.randn(1_024, 1_024) for _ in range(3))
+def bare_gflops(dtype: torch.dtype) -> float:
+    """The rate of torch's product of 8,192^3 in `dtype` on a GPU, of 1,024^3 in fp32 on a CPU; measured once."""
+    size = 1_024 if DEVICE.type == "cpu" else 8_192
+    if dtype not in _bare:
+        a, b, c = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(3))
         torch.mm(a, b, out=c)
-        _bare[0] = 2 * 1_024**3 / Timing.of([seconds_of(lambda: torch.mm(a, b, out=c)) for _ in range(9)]).median / 1e9
-    return _bare[0]
+        _bare[dtype] = 2 * size**3 / Timing.of([seconds_of(lambda: torch.mm(a, b, out=c)) for _ in range(9)]).median / 1e9
+    return _bare[dtype]
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -164,6 +167,8 @@ def bench_tree_attention(benchmark: Any, settings: dict, tree: Tree, dtype: str,
         pytest.skip("FlexAttention has no backward on the CPU")
     if tree.branches > 100 and name in ("SDPA, padded", "eager torch", "packing, himakernels"):
         pytest.skip("thousands of copies of the prefix, or a dense mask of them")
+    if tree.tokens > 10_000 and (DEVICE.type == "cpu" or name == "eager torch"):
+        pytest.skip("a long chain on a CPU, or a dense mask of it")
     gate(DTYPES[dtype])
     operands, attention = CONTENDERS[name](Operands(tree, DTYPES[dtype]))
     *inputs, dout = operands
@@ -183,5 +188,5 @@ def bench_tree_attention(benchmark: Any, settings: dict, tree: Tree, dtype: str,
     benchmark.extra_info.update(settings, tokens=tree.tokens, samples=tree.branches)
     if median is not None:
         benchmark.extra_info["GFLOP_per_s"] = flop / median / 1e9
-        if DEVICE.type == "cpu":
-            benchmark.extra_info["fraction_of_bare_product"] = flop / median / 1e9 / bare_gflops()
+        bare = bare_gflops(torch.float32 if DEVICE.type == "cpu" else DTYPES[dtype])
+        benchmark.extra_info["fraction_of_bare_product"] = flop / median / 1e9 / bare

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from himakernels import PackedTree, Packing, pack
 from himakernels.checks import check_subtree_end
+from himakernels.ops.tree_attention.block_kernels import block_ranges
 
 Key = tuple[int, tuple[int, ...]]  # (policy, prefix with the token itself): what is stored once
 
@@ -283,5 +284,6 @@ def test_time_grows_with_tokens() -> None:
     for given_ in ([chain], list(chain.view(64, 512)), [chain[:n] for n in range(1024, 32_769, 1024)]):
         start = time.perf_counter()
         tree = pack(given_)[0]
+        ranges = block_ranges(tree.subtree_end, tree.position_ids, 32)
         assert time.perf_counter() - start < 0.06
-        assert sum(t.nbytes for t in (tree.position_ids, tree.subtree_end, tree.segments)) < 2**20
+        assert sum(t.nbytes for t in (tree.position_ids, tree.subtree_end, tree.segments, *ranges)) < 2**20

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from himakernels.integrations.transformers_models import max_positions
 from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, save_tensors, set_random_state
 from trainer.config import TrainConfig
 from trainer.dialogue import TokenContext
@@ -284,7 +285,7 @@ def prompt_limit(config: TrainConfig, policies: Policies) -> int:
     """
     limits = [] if config.max_prompt_tokens is None else [config.max_prompt_tokens]
     for base in policies.bases:
-        positions = getattr(base.network.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        positions = max_positions(base.network.config.get_text_config(decoder=True))
         limits += [] if positions is None else [positions - 1]
     if config.engine == "vllm" and config.vllm.max_model_len is not None:
         limits.append(config.vllm.max_model_len - 1)

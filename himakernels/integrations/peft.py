@@ -30,6 +30,7 @@ from himakernels.integrations.peft_checks import (
     holders,
     lora_layers,
 )
+from himakernels.integrations.transformers_models import ACTIVE
 from himakernels.ops.grouped_lora import grouped_lora
 
 __all__ = ["packed_adapters", "train_adapters"]
@@ -129,9 +130,6 @@ class _Step:
         return a.weight.new_empty(0, a.in_features), b.weight.new_empty(b.out_features, 0)
 
 
-_ACTIVE = "_himakernels_packed_adapters"
-
-
 @contextmanager
 def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, check_base: bool = True) -> Iterator[None]:
     """Inside, a forward of `model` gives the tokens [segments[i], segments[i + 1]) the adapter names[i], all in one pass.
@@ -160,7 +158,7 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
         RuntimeError: packed_adapters is active on this model already, or another library replaced a layer's forward.
     """
     model = check_names(model, names)
-    if getattr(model, _ACTIVE, False):
+    if getattr(model, ACTIVE, None) is not None:
         raise RuntimeError("packed_adapters: expected a model without a packed step, got one inside another on the same model")
     check_shape("segments", segments, (len(names) + 1,))
     check_dtype("segments", segments, (torch.int32,))
@@ -168,12 +166,12 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
     step = _Step(model, layers, names, segments)
     if step.starts[0] != 0 or any(begin > end for begin, end in pairwise(step.starts)):
         raise ValueError(f"segments: expected ascending values from 0, got {step.starts}")
-    vars(model)[_ACTIVE] = True
+    vars(model)[ACTIVE] = segments
     try:
         with step.on_checkpoints(), step.on_layers(layers):
             yield
     finally:
-        del vars(model)[_ACTIVE]
+        del vars(model)[ACTIVE]
 
 
 def train_adapters(model: PeftModel, names: Names) -> dict[str, list[torch.nn.Parameter]]:

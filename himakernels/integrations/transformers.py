@@ -19,13 +19,37 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from himakernels import PackedTree, paged_attention, tree_attention
 from himakernels.checks import check_device, check_range
-from himakernels.integrations.transformers_models import OutputHead, base_of, check_decoder, check_depth, output_head
+from himakernels.integrations.transformers_models import (
+    OutputHead,
+    base_of,
+    check_decoder,
+    check_depth,
+    check_step,
+    output_head,
+)
 
-__all__ = ["ATTENTION", "OutputHead", "hidden_states", "output_head"]
+__all__ = ["ATTENTION", "Attended", "OutputHead", "hidden_states", "output_head"]
 
 ATTENTION = "himakernels"
 # What decoders hand to their attention beside its own arguments, and what does not change who sees whom.
 _WITHOUT_EFFECT = frozenset({"position_ids", "position_embeddings", "use_cache", "cache_position", "output_hidden_states"})
+
+
+class Attended:
+    """The layers whose attention has run in a forward. No container: what hands keyword arguments on may copy those
+    (accelerate's hooks, FSDP), and the layers must tell one and the same object."""
+
+    def __init__(self) -> None:
+        self.layers: list[int] = []
+
+    def check(self, config: Any, *, once: bool = False) -> None:
+        """Raises: NotImplementedError unless these are all layers; `once`: each under its own number."""
+        count = config.num_hidden_layers
+        if len(self.layers) != count or (once and len(set(self.layers)) != count):
+            raise NotImplementedError(
+                f"model: expected the attention of all {count} layers to go through transformers' AttentionInterface, got "
+                f"{len(self.layers)} in model_type {config.model_type!r}"
+            )
 
 
 def _attention(
@@ -42,7 +66,7 @@ def _attention(
     is_causal: bool | None = None,
     subtree_end: torch.Tensor | None = None,
     depth: torch.Tensor | None = None,
-    attended: list[int] | None = None,
+    attended: Attended | None = None,
     paged: Any = None,  # a transformers_paged.PagedStep
     **others: Any,  # the interface's: a decoder may hand anything on, and what is not known to be harmless is refused
 ) -> tuple[torch.Tensor, None]:
@@ -74,7 +98,8 @@ def _attention(
         shapes = f"{list(query.shape)} and {list(key.shape)}"
         raise NotImplementedError(f"{who}: expected queries and keys of shape [1, heads, {T}, head_dim], got {shapes}")
     _check_window(who, module, sliding_window)
-    attended.append(getattr(module, "layer_idx", len(attended)))
+    layer = getattr(module, "layer_idx", len(attended.layers))
+    attended.layers.append(layer)
     Dv = value.shape[3]
     if Dv < query.shape[3]:  # latent attention (DeepSeek): values are narrower than keys
         value = torch.nn.functional.pad(value, (0, query.shape[3] - Dv))
@@ -83,7 +108,7 @@ def _attention(
     if paged is None:
         out = tree_attention(q, k, v, tokens, position_ids=depth if sliding_window is not None else None, **options)
     else:
-        keys, values = paged.pool.write(attended[-1], tokens, k, v)
+        keys, values = paged.pool.write(layer, tokens, k, v)
         out = paged_attention(q, keys, values, paged.block_table, paged.cu_seqlens, paged.seq_lens, **options)
     return out[None, ..., :Dv].contiguous(), None  # some decoders view it
 
@@ -145,14 +170,14 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
         [R, H] in the model's dtype, after the final norm, differentiable: what `vrgrpo_loss` and `token_logprobs` take with
         `output_head(model)`. Logits are never formed.
 
-    Numerics: the gradients of a row that several samples share are summed in fp32. Dropout other than the attention's draws
-    one mask for a shared token, not one for each sample.
+    Numerics: the gradients of a row that several samples share are summed in fp32.
 
     Raises:
         NotImplementedError: a model that a packed forest can't run through (`check_decoder`); nothing has been computed then,
             except where only the forward shows that a layer's attention did not go through the interface.
-        ValueError: another attention than "himakernels", attention dropout in training, sequences longer than the model's
-            positions reach, tensors on another device; on the CPU also token ids outside the vocabulary.
+        ValueError: another attention than "himakernels", dropout in training, sequences longer than the model's positions
+            reach, tensors on another device, another forest than that of the packed step (`packed_adapters`) that is active,
+            or one of several policies on a PEFT model outside of a step; on the CPU also token ids outside the vocabulary.
         TypeError: not a Hugging Face model.
     """
     decoder = check_decoder(base_of(model), ATTENTION)
@@ -165,7 +190,8 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
     if packed.num_tokens == 0:
         return embedding[packed.token_ids]  # type: ignore[no-any-return]
     check_depth(decoder.config, packed.position_ids[packed.leaf] + 1)
-    attended: list[int] = []
+    check_step(model, packed.segments)
+    attended = Attended()
     output = decoder(
         input_ids=packed.token_ids[None],
         position_ids=packed.position_ids[None].long(),
@@ -174,11 +200,6 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
         depth=packed.position_ids,
         attended=attended,
     )
-    layers = decoder.config.num_hidden_layers
-    if len(attended) != layers:
-        raise NotImplementedError(
-            f"model: expected the attention of all {layers} layers to go through transformers' AttentionInterface, got "
-            f"{len(attended)} in model_type {decoder.config.model_type!r}"
-        )
+    attended.check(decoder.config)
     hidden: torch.Tensor = _Rows.apply(output.last_hidden_state[0], packed.rows)
     return hidden

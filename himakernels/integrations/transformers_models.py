@@ -22,6 +22,11 @@ _LOGITS_OVER = dict.fromkeys(
 _LOGITS_OTHERWISE = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_logit_soft_cap", "unpadded_vocab_size")
 
 
+ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model, inside `packed_adapters`: the segments of the step
+# Scalings of the rotary embedding that don't depend on how long the present sequences are, and reach factor times as far.
+_STRETCHED = ("linear", "yarn", "longrope", "llama3")
+
+
 def base_of(model: Any) -> PreTrainedModel:
     """The Hugging Face model: `model` itself, or what a PEFT model wraps (its adapters sit inside the layers)."""
     if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):
@@ -40,8 +45,8 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     Raises:
         NotImplementedError: recurrent or convolutional state, chunked or sparse attention, cross attention or an
             encoder-decoder, attention in both directions, a head dimension that tree_attention has not, multi-modal rotary
-            positions (M-RoPE), attention that does not use the interface.
-        ValueError: another attention than `attention` is set, or attention dropout in training.
+            positions (M-RoPE), layers of different head dimensions, attention that does not use the interface.
+        ValueError: another attention than `attention` is set, or dropout in training.
     """
     decoder: PreTrainedModel = model.get_decoder()
     config = decoder.config
@@ -59,7 +64,10 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
         raise NotImplementedError(f"model: expected a decoder without recurrent or convolutional state, {got}{where}")
     if decoder.get_output_embeddings() is not None:
         raise NotImplementedError(f"model: expected a decoder that ends in hidden states, {got} whose get_decoder() has a head")
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    try:
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    except RuntimeError as error:  # transformers' word for what each layer has its own of
+        raise NotImplementedError(f"model: expected one shape for the attention of all layers, {got}: {error}") from error
     if not 16 <= head_dim <= 256 or head_dim % 8 != 0:
         raise NotImplementedError(f"model: expected a head_dim of 16 to 256 that is a multiple of 8, {got} with {head_dim}")
     if not decoder._can_set_attn_implementation():
@@ -76,10 +84,52 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
             f"model: expected attn_implementation {attention!r}, got {config._attn_implementation!r}; load the model with "
             f"it, or call model.set_attn_implementation({attention!r})"
         )
-    dropout = getattr(config, "attention_dropout", None) or 0.0
-    if model.training and dropout:
-        raise ValueError(f"model: expected attention_dropout 0 in training, {got} with {dropout}")
+    for name in ("attention_dropout", "layerdrop"):
+        chance = getattr(config, name, None) or 0.0
+        if model.training and chance:
+            raise ValueError(f"model: expected {name} 0 in training, {got} with {chance}")
+    active = [(name, m.p) for name, m in decoder.named_modules() if isinstance(m, torch.nn.Dropout) and m.training and m.p > 0]
+    if active:
+        raise ValueError(
+            f"model: expected dropout 0 in training (ratios need the policy that sampled), {got} with {active[0][1]} in "
+            f"{active[0][0]}; set it to 0, or call model.eval()"
+        )
     return decoder
+
+
+def check_step(model: Any, segments: torch.Tensor) -> None:
+    """ValueError unless the forest with these segments is that of the packed step which is active on `model`.
+
+    Outside of a step a PEFT model runs every token with the adapter that is active: a forest may be of one policy only.
+    """
+    active = getattr(model, ACTIVE, None)
+    if active is segments:
+        return
+    if active is not None:
+        if active.tolist() != segments.tolist():
+            raise ValueError(f"packed.segments: expected those of packed_adapters, {active.tolist()}, got {segments.tolist()}")
+    elif hasattr(model, "peft_config") and len(segments) > 2 and sum(n > 0 for n in segments.diff().tolist()) > 1:
+        raise ValueError(
+            "packed: expected tokens of one policy outside of packed_adapters, where all run with the active adapter, got "
+            f"segments {segments.tolist()}"
+        )
+
+
+def max_positions(config: Any) -> int | None:
+    """Tokens that a sequence of the decoder may have; None: no end is known.
+
+    max_position_embeddings, or, where the rotary embedding is stretched in a way that does not depend on the sequences,
+    factor * original_max_position_embeddings.
+    """
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    reach = [
+        int(rope["factor"] * (rope.get("original_max_position_embeddings") or limit))
+        for rope in ropes_of(config)
+        if rope.get("rope_type") in _STRETCHED and rope.get("factor")
+    ]
+    return max([limit, *reach])
 
 
 def check_depth(config: PreTrainedConfig, lengths: torch.Tensor) -> None:
@@ -91,11 +141,11 @@ def check_depth(config: PreTrainedConfig, lengths: torch.Tensor) -> None:
     if lengths.numel() == 0:
         return
     longest, shortest = int(lengths.max()), int(lengths.min())
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = max_positions(config)
     if limit is not None and longest > limit:
         raise ValueError(
-            f"packed.position_ids: expected positions below max_position_embeddings = {limit} of model_type "
-            f"{config.model_type!r}, got a sequence of {longest} tokens"
+            f"packed.position_ids: expected positions below {limit}, as many as model_type {config.model_type!r} has "
+            f"(max_position_embeddings = {config.max_position_embeddings}), got a sequence of {longest} tokens"
         )
     for rope in ropes_of(config):
         if rope.get("rope_type") == "longrope":

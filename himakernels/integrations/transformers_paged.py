@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from himakernels.checks import check_device, check_dtype, check_range, check_shape
-from himakernels.integrations.transformers import ATTENTION
+from himakernels.integrations.transformers import ATTENTION, Attended
 from himakernels.integrations.transformers_models import base_of, check_decoder, ropes_of
 from himakernels.kv_pool import KVPool
 
@@ -150,7 +150,7 @@ def logits(model: torch.nn.Module, step: PagedStep, token_ids: torch.Tensor) -> 
     check_device("step", step.slots, vocabulary.device)
     if vocabulary.device.type == "cpu":
         check_range("token_ids", token_ids, vocabulary.shape[0])
-    attended: list[int] = []
+    attended = Attended()
     out = model(
         input_ids=token_ids[None],
         position_ids=step.position_ids[None],
@@ -159,11 +159,6 @@ def logits(model: torch.nn.Module, step: PagedStep, token_ids: torch.Tensor) -> 
         paged=step,
         attended=attended,
     ).logits
-    layers = decoder.config.num_hidden_layers
-    if sorted(attended) != list(range(layers)):
-        raise NotImplementedError(
-            f"model: expected the attention of all {layers} layers to go through transformers' AttentionInterface, got "
-            f"{len(attended)} in model_type {decoder.config.model_type!r}"
-        )
+    attended.check(decoder.config, once=True)
     last: torch.Tensor = out[0]
     return last

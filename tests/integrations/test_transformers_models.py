@@ -9,11 +9,12 @@ import pytest
 import torch
 import transformers
 from decoder_runs import SIZES, SLIDING_AND_FULL, V, make_model
+from torch.utils._pytree import tree_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import himakernels.integrations.transformers as hf
 from himakernels import PackedTree, pack
-from himakernels.integrations.transformers_models import check_depth
+from himakernels.integrations.transformers_models import check_depth, max_positions
 
 
 def forest(*sequences: list[int]) -> PackedTree:
@@ -57,6 +58,10 @@ REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "m-rope": (
         lambda: build("Qwen2Config", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}),
         "one position a token, got model_type 'qwen2' with multi-modal positions",
+    ),
+    "many shapes": (
+        lambda: build("Gemma4TextConfig", layer_types=SLIDING_AND_FULL),
+        "one shape for the attention of all layers",
     ),
     "own attention": (lambda: build("BloomConfig"), "through transformers' AttentionInterface, got model_type 'bloom'"),
     "own positions": (
@@ -108,7 +113,7 @@ def test_a_plain_forward_is_refused() -> None:
 def test_what_the_attention_refuses(extra: dict[str, Any], words: str) -> None:
     q = torch.zeros(1, 2, 5, 16)
     module = torch.nn.Module()
-    arguments = {"query": q, "key": q, "value": q, "attention_mask": None, "attended": []} | extra
+    arguments = {"query": q, "key": q, "value": q, "attention_mask": None, "attended": hf.Attended()} | extra
     vectors = {"subtree_end": FOREST.subtree_end, "depth": FOREST.position_ids}
     with pytest.raises((ValueError, NotImplementedError), match=words):
         hf._attention(module, **arguments, **vectors)
@@ -119,7 +124,7 @@ def test_values_narrower_than_keys() -> None:
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, 5, d, generator=g) for d in (24, 24, 16))
     out, weights = hf._attention(
-        torch.nn.Module(), q, k, v, None, subtree_end=FOREST.subtree_end, depth=FOREST.position_ids, attended=[]
+        torch.nn.Module(), q, k, v, None, subtree_end=FOREST.subtree_end, depth=FOREST.position_ids, attended=hf.Attended()
     )
     path = [0, 1, 4]
     expected = torch.nn.functional.scaled_dot_product_attention(*(t[:, :, path] for t in (q, k, v)), is_causal=True)
@@ -134,7 +139,7 @@ def test_what_the_call_refuses() -> None:
         hf.hidden_states(torch.nn.Linear(2, 2), FOREST)
     with pytest.raises(ValueError, match=r"packed.token_ids: expected values in \[0, 61\), got 61 at index 1"):
         hf.hidden_states(model, forest([1, V]))
-    with pytest.raises(ValueError, match="max_position_embeddings = 128 of model_type 'llama', got a sequence of 129 tokens"):
+    with pytest.raises(ValueError, match=r"below 128, .* 'llama' .*, got a sequence of 129 tokens"):
         hf.hidden_states(model, forest([1] * 129))
     assert hf.hidden_states(model, forest([1] * 128)).shape == (127, 32)
     with pytest.raises(ValueError, match=r"packed.rows: expected device cpu, got meta"):
@@ -145,6 +150,46 @@ def test_what_the_call_refuses() -> None:
     assert hf.hidden_states(dropout.eval(), FOREST).shape == (5, 32)
     with pytest.raises(ValueError, match=r"attention_dropout 0 in training, got model_type 'llama' with 0.1"):
         hf.hidden_states(dropout.train(), FOREST)
+
+
+def test_dropout_of_any_kind_is_refused_in_training() -> None:
+    for model, words in (
+        (
+            build("GPT2Config", num_attention_heads=2, attn_pdrop=0.0, resid_pdrop=0.1, embd_pdrop=0.0),
+            "dropout 0 in training .*'gpt2' with 0.1 in h.0",
+        ),
+        (build("OPTConfig", layerdrop=0.5, dropout=0.0, num_attention_heads=2), "layerdrop 0 in training, .*'opt' with 0.5"),
+    ):
+        assert hf.hidden_states(model.eval(), FOREST).shape == (5, 32)
+        with pytest.raises(ValueError, match=words):
+            hf.hidden_states(model.train(), FOREST)
+
+
+def test_keyword_arguments_may_be_copied_on_their_way() -> None:
+    """As accelerate's hooks and FSDP do: containers are made anew."""
+    model = make_model("llama")
+    expected = hf.hidden_states(model, FOREST)
+    for layer in model.model.layers:
+        layer.register_forward_pre_hook(
+            lambda module, args, kwargs: (args, tree_map(lambda value: value, kwargs)), with_kwargs=True
+        )
+    assert torch.equal(hf.hidden_states(model, FOREST), expected)
+
+
+def test_a_stretched_rotary_embedding_reaches_farther() -> None:
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "rope_theta": 1e4}
+    model = build("Qwen3Config", max_position_embeddings=8, rope_parameters=rope)
+    sequence = torch.randint(V, (20,), generator=torch.Generator().manual_seed(0)).tolist()
+    with torch.no_grad():
+        hidden = hf.hidden_states(model, forest(sequence))
+        with pytest.raises(ValueError, match=r"positions below 32, .*got a sequence of 33 tokens"):
+            hf.hidden_states(model, forest([1] * 33))
+        model.set_attn_implementation("eager")
+        alone = model.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, :-1]
+    assert torch.allclose(hidden, alone, atol=1e-5)
+    dynamic = SimpleNamespace(max_position_embeddings=8, rope_parameters=rope | {"rope_type": "dynamic"})
+    assert max_positions(dynamic) == 8
+    assert max_positions(SimpleNamespace()) is None
 
 
 def test_no_rows_give_a_connected_nothing() -> None:

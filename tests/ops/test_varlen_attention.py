@@ -117,6 +117,15 @@ def test_what_a_library_cannot_do(backend: str, match: str, changes: dict[str, A
         varlen_attention(**{**X, **changes}, backend=backend)
 
 
+@pytest.mark.usefixtures("no_gpu_needed")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_tokens_for_any_library(backend: str) -> None:
+    q, k, v = (torch.zeros(0, 4, 16, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    out = varlen_attention(q, k, v, torch.zeros(1, dtype=torch.int32), backend=backend)
+    assert out.shape == (0, 4, 16)
+    out.sum().backward()
+
+
 @pytest.fixture
 def no_gpu_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit to CUDA lifted, so that the call itself is reached with a stand-in for the library."""

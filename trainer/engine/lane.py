@@ -12,7 +12,7 @@ from peft import PeftModel
 import himakernels.integrations.transformers_paged as paged
 from himakernels.integrations.peft import packed_adapters
 from himakernels.integrations.peft_checks import check_model
-from himakernels.integrations.transformers_models import base_of
+from himakernels.integrations.transformers_models import base_of, max_positions
 from himakernels.prefix_cache import PrefixCache
 from trainer.engine.base import Finished
 from trainer.engine.jobs import Batch
@@ -66,7 +66,7 @@ class Lane:
             check_model(model, set(names), check_base=False)
         self.lean = LeanDecoder(causal, names, self.adapters) if fits else None
         config: Any = causal.config.get_text_config(decoder=True)
-        self.vocabulary, self.positions = config.vocab_size, getattr(config, "max_position_embeddings", None)
+        self.vocabulary, self.positions = config.vocab_size, max_positions(config)
         self.slots = (blocks - 1) * block_size  # a sequence that began as a copy holds one block twice
         self.device = pool.keys.device
         self.steps = self.generated = 0

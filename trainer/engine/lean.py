@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from himakernels import paged_attention
-from himakernels.integrations.transformers_models import output_head
+from himakernels.integrations.transformers_models import max_positions, output_head
 from himakernels.integrations.transformers_paged import PagedStep
 
 FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -115,7 +115,7 @@ class LeanDecoder:
         """cos and sin [T, 1, D] as `x cos + roll(x) sin` wants them."""
         longest = int(positions.max()) + 1
         if longest > len(self._cos):
-            most = getattr(self.model.config, "max_position_embeddings", None) or 2 * longest
+            most = max_positions(self.model.config) or 2 * longest
             at = torch.arange(max(longest, min(2 * longest, most)), device=positions.device)
             cos, sin = self.model.model.rotary_emb(self.model.model.embed_tokens.weight[:1], at[None])
             sign = torch.ones_like(sin[0, 0])

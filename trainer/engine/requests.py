@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from himakernels.integrations.transformers_models import max_positions
 from trainer.engine.base import SamplingParams
 from trainer.engine.sampling import uniforms
 from trainer.types import Sample
@@ -48,7 +49,7 @@ class Limits(NamedTuple):
 def limits_of(policy: str, config: Any, slots: int | None = None) -> Limits:
     """Of a policy on a model with this configuration of transformers."""
     text = config.get_text_config(decoder=True)
-    return Limits(policy, text.vocab_size, getattr(text, "max_position_embeddings", None), slots)
+    return Limits(policy, text.vocab_size, max_positions(text), slots)
 
 
 class Asked(NamedTuple):

@@ -159,7 +159,7 @@ def check_attention(
         check_finite("scale", scale)
     if softcap is not None:
         check_positive("softcap", softcap)
-    if window is not None and not isinstance(window, int):
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int)):
         raise TypeError(f"window: expected an int, got {type(window).__name__}")
     if window is not None and window <= 0:
         raise ValueError(f"window: expected a number > 0, got {window}")

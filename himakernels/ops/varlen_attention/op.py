@@ -100,6 +100,8 @@ def varlen_attention(
         raise ValueError(f"cu_seqlens: expected at least {min(q.shape[0], 1) + 1} boundaries, got {cu_seqlens.shape[0]}")
     if backend != "himakernels":
         _check_backend(backend, q, {"window": window, "softcap": softcap, "sinks": sinks})
+        if q.shape[0] == 0:
+            return q * 1  # connected, and nothing for the library to find the longest of
         with torch.cuda.device_of(q):
             return BACKENDS[backend].run(
                 Call(q=q, k=k, v=v, cu_seqlens=cu_seqlens.to(torch.int32), scale=scale, window=window, softcap=softcap)
