@@ -3,8 +3,9 @@
 Ours on the packed tree; eager torch with the dense mask of the tree; FlexAttention on the same mask (compiled; on the CPU it
 has no backward); torch's SDPA on the padded batch, each sample with its own copy of the prefix, and on it the same for plain
 packing: `varlen_attention` with every backend that runs here. `extra_info` holds GFLOP/s and the fraction of the rate of a
-bare matrix product (fp32 on the CPU, else the bench's dtype). Chains of 16,384 tokens run on a GPU only. The FLOP of all are those of the visible pairs of the tree (4 D a pair and query
-head forward, 10 D backward), so that GFLOP/s compare times for the same samples.
+bare matrix product (fp32 on the CPU, else the bench's dtype). Chains of 16,384 tokens run on a GPU only. The FLOP of all are
+those of the visible pairs of the tree (4 D a pair and query head forward, 10 D backward), so that GFLOP/s compare times for
+the same samples.
 """
 
 from collections.abc import Callable

@@ -150,7 +150,7 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
     serves one packed step at a time, from one thread: a second one inside the first is refused.
 
     Raises:
-        TypeError: no PeftModel, segments that are not int32.
+        TypeError: no PeftModel, segments that are not int32, adapters of different dtypes.
         ValueError: an unknown name, as many names as segments, values that are not ascending from 0, merged or disabled
             adapters, target modules that the model has not, another base model; in the forward another number of tokens.
         NotImplementedError: another tuner than LoRA; DoRA and other variants, bias, modules_to_save, trainable tokens, LoRA

@@ -77,6 +77,9 @@ def _check_layer(path: str, layer: Any, names: set[str]) -> None:
         raise NotImplementedError(f"{path}: expected LoRA on a linear layer (peft's lora.Linear), got {type(layer)}")
     if "forward" in vars(layer):
         raise RuntimeError(f"{path}: expected the layer's own forward, got one that another library put in its place")
+    dtypes = {name: str(layer.lora_A[name].weight.dtype).removeprefix("torch.") for name in sorted(names & set(layer.lora_A))}
+    if len(set(dtypes.values())) > 1:
+        raise TypeError(f"{path}: expected adapters of one dtype, got {dtypes}")
     for name in sorted(names & set(layer.lora_variant)):
         raise NotImplementedError(f"{path}: expected plain LoRA for adapter {name!r}, got {type(layer.lora_variant[name])}")
 

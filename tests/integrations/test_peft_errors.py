@@ -74,6 +74,15 @@ def test_adapters_that_are_not_plain(config: dict[str, Any], error: type[Excepti
         enter(model, ["one", "two"])
 
 
+def test_adapters_of_different_dtypes_are_named() -> None:
+    model = model_with()
+    for name, parameter in model.named_parameters():
+        if ".two." in name:
+            parameter.data = parameter.data.bfloat16()
+    with pytest.raises(TypeError, match=r"q_proj: expected adapters of one dtype, got {'one': 'float32', 'two': 'bfloat16'}"):
+        enter(model, ["one", "two"])
+
+
 def test_dropout_is_harmless_in_evaluation() -> None:
     model = model_with(lora_dropout=0.1).eval()
     enter(model, ["one", "two"])
