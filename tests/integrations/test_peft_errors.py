@@ -75,7 +75,7 @@ def test_adapters_that_are_not_plain(config: dict[str, Any], error: type[Excepti
 
 
 def test_adapters_of_different_dtypes_are_named() -> None:
-    model = model_with()
+    model = model_with(r=3)
     for name, parameter in model.named_parameters():
         if ".two." in name:
             parameter.data = parameter.data.bfloat16()
