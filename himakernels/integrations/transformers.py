@@ -12,6 +12,8 @@ The forest's metadata travels as keyword arguments of the decoder's forward, whi
 when gradient checkpointing runs the layer once more.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +54,21 @@ class Attended:
             )
 
 
+class PlainForwardError(ValueError):
+    """The attention was called without the arguments of `hidden_states` or `transformers_paged.logits`."""
+
+
+@contextmanager
+def handed_on(config: Any) -> Iterator[None]:
+    """Around a forward with these arguments. Raises: NotImplementedError for a decoder that keeps them from its attention."""
+    try:
+        yield
+    except PlainForwardError as error:
+        raise NotImplementedError(
+            f"model: expected a decoder that hands keyword arguments on to its attention, got model_type {config.model_type!r}"
+        ) from error
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,  # [1, Hq, T, D]
@@ -74,11 +91,10 @@ def _attention(
     who = f"attention {ATTENTION!r} in {type(module).__name__}"
     tokens = subtree_end if paged is None else paged.slots
     if tokens is None or attended is None:
-        raise ValueError(
+        raise PlainForwardError(
             f"{who}: expected the keyword arguments that himakernels.integrations.transformers.hidden_states(model, packed) "
             "or transformers_paged.logits(model, step, token_ids) sends along, got none: this is a plain forward (for that, "
-            "and for generation, call model.set_attn_implementation('sdpa') first), or a decoder that does not hand them on "
-            "to its attention"
+            "and for generation, call model.set_attn_implementation('sdpa') first)"
         )
     if attention_mask is not None:
         raise ValueError(f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}")
@@ -192,14 +208,15 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
     check_depth(decoder.config, packed.position_ids[packed.leaf] + 1)
     check_step(model, packed.segments)
     attended = Attended()
-    output = decoder(
-        input_ids=packed.token_ids[None],
-        position_ids=packed.position_ids[None].long(),
-        use_cache=False,
-        subtree_end=packed.subtree_end,
-        depth=packed.position_ids,
-        attended=attended,
-    )
+    with handed_on(decoder.config):
+        output = decoder(
+            input_ids=packed.token_ids[None],
+            position_ids=packed.position_ids[None].long(),
+            use_cache=False,
+            subtree_end=packed.subtree_end,
+            depth=packed.position_ids,
+            attended=attended,
+        )
     attended.check(decoder.config)
     hidden: torch.Tensor = _Rows.apply(output.last_hidden_state[0], packed.rows)
     return hidden

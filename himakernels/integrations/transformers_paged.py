@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from himakernels.checks import check_device, check_dtype, check_range, check_shape
-from himakernels.integrations.transformers import ATTENTION, Attended
+from himakernels.integrations.transformers import ATTENTION, Attended, handed_on
 from himakernels.integrations.transformers_models import base_of, check_decoder, ropes_of
 from himakernels.kv_pool import KVPool
 
@@ -151,14 +151,15 @@ def logits(model: torch.nn.Module, step: PagedStep, token_ids: torch.Tensor) -> 
     if vocabulary.device.type == "cpu":
         check_range("token_ids", token_ids, vocabulary.shape[0])
     attended = Attended()
-    out = model(
-        input_ids=token_ids[None],
-        position_ids=step.position_ids[None],
-        use_cache=False,
-        logits_to_keep=step.cu_seqlens[1:].long() - 1,
-        paged=step,
-        attended=attended,
-    ).logits
+    with handed_on(decoder.config):
+        out = model(
+            input_ids=token_ids[None],
+            position_ids=step.position_ids[None],
+            use_cache=False,
+            logits_to_keep=step.cu_seqlens[1:].long() - 1,
+            paged=step,
+            attended=attended,
+        ).logits
     attended.check(decoder.config, once=True)
     last: torch.Tensor = out[0]
     return last

@@ -79,6 +79,11 @@ def test_models_that_a_forest_cannot_run_through(make: Callable[[], PreTrainedMo
         hf.hidden_states(model, FOREST)
 
 
+def test_a_decoder_that_keeps_what_it_is_handed() -> None:
+    with pytest.raises(NotImplementedError, match="hands keyword arguments on to its attention, got model_type 'stablelm'"):
+        hf.hidden_states(build("StableLmConfig", num_attention_heads=2), FOREST)
+
+
 def test_a_window_in_the_mask_only() -> None:
     """Qwen2-MoE keeps a sliding layer's window in its mask: its attention is not told."""
     model = build("Qwen2MoeConfig", sliding_window=4, layer_types=SLIDING_AND_FULL, num_experts=4, moe_intermediate_size=16)
