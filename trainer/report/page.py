@@ -100,7 +100,8 @@ def _class(change: Change) -> str:
 
 def _cost(known: Facts) -> str:
     big = f'<p class="big">{duration(known.sft_seconds + known.rl_seconds)}</p>'
-    lines = [f"SFT {duration(known.sft_seconds)}, RL and its evaluations {duration(known.rl_seconds)}"]
+    sft = f"SFT {duration(known.sft_seconds)}, " if known.sft_seconds else ""
+    lines = [f"{sft}RL and its evaluations {duration(known.rl_seconds)}"]
     if known.steps:
         lines += [
             f"{duration(known.step_seconds)} a step, {amount(known.tokens)} tokens sampled",

@@ -23,7 +23,8 @@ def summary(runs: Sequence[RunFolder]) -> str:
     if first.reward is not None:
         curve = spark(run.column("rollout/reward")[1])
         lines.append(f"reward   {first.reward.before:.3f} -> {first.reward.after:.3f}  {curve}")
-    cost = f"cost     SFT {duration(first.sft_seconds)}, RL {duration(first.rl_seconds)}"
+    sft = f"SFT {duration(first.sft_seconds)}, " if first.sft_seconds else ""
+    cost = f"cost     {sft}RL {duration(first.rl_seconds)}"
     if first.steps:
         cost += f" ({duration(first.step_seconds)} a step), {amount(first.tokens)} tokens sampled; "
         cost += f"{first.saved:.0%} saved by packing, {first.cached:.0%} of prompts cached"
