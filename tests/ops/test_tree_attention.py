@@ -13,6 +13,7 @@ from himakernels.testing import INTERPRET, assert_gate, forest_of, random_depths
 pytestmark = [
     pytest.mark.usefixtures("poison"),
     pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning"),  # numpy, inside the interpreter, on NaN and inf
+    pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning"),
 ]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 NAN = float("nan")
