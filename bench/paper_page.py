@@ -57,10 +57,10 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def gain(runs: Runs, arm: str, base: str | None = None) -> str:
+def gain(runs: Runs, arm: str, base: str | None = None, seeds: Sequence[int] | None = None) -> str:
     """The mean change in points against the start (or another arm of the same seeds), with its 95 % interval over seeds."""
     if base is None:
-        pairs = [(runs.before(seed), runs.after(arm, seed)) for seed in runs.seeds(arm)]
+        pairs = [(runs.before(seed), runs.after(arm, seed)) for seed in (runs.seeds(arm) if seeds is None else seeds)]
     else:
         pairs = [(runs.after(base, seed), runs.after(arm, seed)) for seed in runs.seeds(arm) if seed in runs.found[base]]
     values = [b["average"]["solved"] - a["average"]["solved"] for a, b in pairs]
@@ -78,17 +78,19 @@ def scalar(runs: Runs, arm: str, name: str) -> list[float]:
 
 
 def solved_table(runs: Runs, question: Question) -> str:
-    """Solved test tasks by column, before and after, and the change."""
-    base = question.arms[0]
+    """Solved test tasks by column, before and after, and the change. The start and the first arm: of the seeds that others have."""
+    base, others = question.arms[0], {seed for name in question.arms[1:] for seed in runs.seeds(name)}
+    shown = [seed for seed in runs.seeds(base) if seed in others or not others]
     head = ["solved, %", *COLUMNS.values(), "Avg", "against the start", f"against {BY_NAME[base].title}", "seeds"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    starts = [runs.before(seed) for seed in runs.seeds(base)]
+    starts = [runs.before(seed) for seed in shown]
     lines.append(_row("the SFT start", starts, "", "", len(starts)))
     for name in question.arms:
-        ends = [runs.after(name, seed) for seed in runs.seeds(name)]
+        seeds = shown if name == base else runs.seeds(name)
+        ends = [runs.after(name, seed) for seed in seeds]
         if ends:
             other = "" if name == base else gain(runs, name, base)
-            lines.append(_row(BY_NAME[name].title, ends, gain(runs, name), other, len(ends)))
+            lines.append(_row(BY_NAME[name].title, ends, gain(runs, name, seeds=seeds), other, len(ends)))
     return "\n".join(lines)
 
 
@@ -103,7 +105,7 @@ def cost_table(runs: Runs, arms: Sequence[str]) -> str:
     """What a step of each arm took."""
     names = {
         "sampled tokens": "rollout/sampled_tokens", "trajectories": "rollout/trajectories", "groups": "rollout/groups",
-        "trained sequences": "learner/num_samples", "seconds": "seconds/step", "of which rollout": "seconds/rollout",
+        "that learn": "select/groups", "seconds": "seconds/step", "of which rollout": "seconds/rollout",
     }  # fmt: skip
     lines = ["| a step | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
     for arm in arms:
