@@ -78,7 +78,7 @@ def scalar(runs: Runs, arm: str, name: str) -> list[float]:
 
 
 def solved_table(runs: Runs, question: Question) -> str:
-    """Solved test tasks by column, before and after, and the change. The start and the first arm: of the seeds that others have."""
+    """Solved test tasks by column, before and after, and the change; the start and the first arm of seeds that others have."""
     base, others = question.arms[0], {seed for name in question.arms[1:] for seed in runs.seeds(name)}
     shown = [seed for seed in runs.seeds(base) if seed in others or not others]
     head = ["solved, %", *COLUMNS.values(), "Avg", "against the start", f"against {BY_NAME[base].title}", "seeds"]
