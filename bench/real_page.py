@@ -101,7 +101,7 @@ def learnt(run: RunFolder, figures: Path) -> str:
     )
     cost = f"RL and both tests took {duration(known.rl_seconds)} ({duration(known.step_seconds)} a step), "
     cost += f"{amount(known.tokens)} tokens were sampled; packing saved {known.saved:.0%} of the learner's tokens."
-    parts = ["## SmolLM2-135M-Instruct learns sums on a CPU (`make demo-real`)", about, tests(run)]
+    parts = ["## SmolLM2-135M-Instruct on sums, on a CPU (`make demo-real`)", about, tests(run)]
     if known.reward is not None:
         first, last = known.reward.before, known.reward.after
         cost = f"Reward in training: {first:.3f} in the first tenth of the steps, {last:.3f} in the last. {cost}"
