@@ -14,13 +14,13 @@ import torch
 from transformers import PreTrainedModel
 
 from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
-from trainer.config import TrainConfig, differences
+from trainer.config import differences
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner
 from trainer.models import ModelConfig, Policies
-from trainer.run import Run, progress, prompt_limit
+from trainer.parts_of import prompt_limit, sft_config
+from trainer.run import Run, progress
 from trainer.sft import SFT, sft_sequences
-from trainer.step import LearnerConfig
 from trainer.tiny import NAME as TINY
 from trainer.tiny import create as create_tiny
 from trainer.unfamiliar import blurred
@@ -141,24 +141,6 @@ def _continue(last: Checkpoint, learner: Learner) -> float:
     learner.load_state_dict(torch.load(last.path / "learner.pt", map_location="cpu", weights_only=True))
     set_random_state(last.state["random"])
     return float(last.state["seconds"])
-
-
-def sft_config(config: TrainConfig, total_steps: int | None = None) -> LearnerConfig:
-    """What SFT's learner is: optimiser and schedule of `sft`, the rest of `learner`. Without a number of steps: constant."""
-    sft = config.sft
-    warmup = sft.warmup_steps if total_steps is None else min(sft.warmup_steps, total_steps - 1)
-    return LearnerConfig(
-        learning_rate=sft.learning_rate,
-        optimizer=sft.optimizer,
-        weight_decay=sft.weight_decay,
-        betas=config.learner.betas,
-        eps=config.learner.eps,
-        max_grad_norm=config.learner.max_grad_norm,
-        token_budget=config.learner.token_budget,
-        schedule="constant" if total_steps is None else sft.schedule,
-        warmup_steps=warmup,
-        total_steps=total_steps,
-    )
 
 
 def _check(policies: Policies, run: Run, folder: Path) -> Policies:

@@ -20,22 +20,18 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-from himakernels.integrations.transformers_models import max_positions
 from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, save_tensors, set_random_state
 from trainer.config import TrainConfig
-from trainer.dialogue import TokenContext
 from trainer.engine.base import Engine
-from trainer.engine.local import LocalEngine
-from trainer.engine.vllm import VLLMEngine
 from trainer.engine.vllm_network import check_vllm
 from trainer.evaluate import Report
 from trainer.learner import Learner
 from trainer.memory import Memory, load_embedder
 from trainer.metrics import EPISODES, LINES, Metrics
 from trainer.models import Policies
+from trainer.parts_of import engine_of, prompt_limit, rl_config, stop_tokens
 from trainer.rollout import task_id
 from trainer.setting import Queries, Setting
-from trainer.step import LearnerConfig
 from trainer.stopping import Stop, stoppable
 
 CONFIG = "config.yaml"
@@ -256,46 +252,6 @@ def is_at(final: Path, step: int) -> bool:
     """Whether a run has ended in this folder, after so many steps."""
     path = final / STATE
     return path.is_file() and bool(json.loads(path.read_text())["step"] == step)
-
-
-def rl_config(config: TrainConfig) -> LearnerConfig:
-    """What RL's learner is: `learner`; a schedule without a number of steps is over when the run is."""
-    chosen = config.learner
-    if chosen.schedule == "constant" or chosen.total_steps is not None:
-        return chosen
-    steps = max(1, config.max_steps or 0)
-    return replace(chosen, total_steps=steps, warmup_steps=min(chosen.warmup_steps, steps - 1))
-
-
-def engine_of(config: TrainConfig, policies: Policies) -> Engine:
-    """What generates."""
-    return VLLMEngine(policies, config.vllm) if config.engine == "vllm" else LocalEngine(policies, config.local)
-
-
-def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[int, ...]:
-    """What ends a turn in the tokenizer's chat template, and its end of sequence."""
-    ends = set(TokenContext(tokenizer, template_kwargs=template_kwargs).reply_ids(""))
-    return tuple(sorted(ends | {token for token in [tokenizer.eos_token_id] if token is not None}))
-
-
-def prompt_limit(config: TrainConfig, policies: Policies) -> int:
-    """The longest prompt that leaves the networks a position for a token, and the learner a budget for a whole action.
-
-    Raises: ValueError if there is none.
-    """
-    limits = [] if config.max_prompt_tokens is None else [config.max_prompt_tokens]
-    for base in policies.bases:
-        positions = max_positions(base.network.config.get_text_config(decoder=True))
-        limits += [] if positions is None else [positions - 1]
-    if config.engine == "vllm" and config.vllm.max_model_len is not None:
-        limits.append(config.vllm.max_model_len - 1)
-    if config.learner.token_budget is not None:
-        limits.append(config.learner.token_budget - config.sampling.max_new_tokens)
-    limit = min(limits, default=sys.maxsize)
-    if limit < 1:
-        budget, new = config.learner.token_budget, config.sampling.max_new_tokens
-        raise ValueError(f"learner.token_budget: expected more than sampling.max_new_tokens = {new}, got {budget}")
-    return limit
 
 
 def remove(folder: Path) -> None:

@@ -17,9 +17,10 @@ from trainer.engine.base import SamplingParams
 from trainer.engine.local import LocalEngine
 from trainer.memory import Memory, load_embedder
 from trainer.models import Policies
+from trainer.parts_of import prompt_limit, stop_tokens
 from trainer.policies.engine import EnginePolicy
 from trainer.recall import Recall
-from trainer.run import CONFIG, MEMORY, is_at, prompt_limit, stop_tokens
+from trainer.run import CONFIG, MEMORY, is_at
 
 
 @dataclass(frozen=True, kw_only=True)

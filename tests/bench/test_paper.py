@@ -9,8 +9,8 @@ from bench.paper_plan import ARMS, BY_NAME, QUESTIONS, Arm
 from bench.paper_propagation import follows, kind_of
 from trainer.config import TrainConfig
 from trainer.hima_ecom.tasks import Task
+from trainer.parts_of import rl_config
 from trainer.react import Action, Answer, render
-from trainer.run import rl_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,7 @@ import pytest
 from trainer.arguments import from_trl
 from trainer.arguments_options import IDLE, READ, REFUSED
 from trainer.config import TrainConfig
-from trainer.run import rl_config
+from trainer.parts_of import rl_config
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

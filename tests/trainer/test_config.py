@@ -7,7 +7,7 @@ import pytest
 
 from trainer.config import DataConfig, TrainConfig
 from trainer.memory import MemoryConfig
-from trainer.run import rl_config
+from trainer.parts_of import rl_config
 from trainer.setting import hima_ecom_setting
 
 ROOT = Path(__file__).resolve().parents[2]

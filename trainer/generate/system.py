@@ -22,11 +22,11 @@ from trainer.episode import Episode
 from trainer.hima_ecom import World
 from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks import Task
+from trainer.parts_of import prompt_limit
 from trainer.play import Player, Table
 from trainer.prompts_env import NAME, PromptsEnv, prompt_agents
 from trainer.react import Action, Answer, Malformed
 from trainer.recall import Recall
-from trainer.run import prompt_limit
 from trainer.saved import SavedRun, open_run
 from trainer.types import Outcome
 
