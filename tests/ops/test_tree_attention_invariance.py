@@ -1,4 +1,5 @@
-"""tree_attention: the same bits whatever else is packed and for any number of threads, random forests, wrong variants."""
+"""tree_attention: the same bits whatever else is packed and for any number of threads, random forests, wrong variants; what
+nobody sees is not read."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -186,3 +187,24 @@ def test_sinks_may_lie_anywhere(layout: str) -> None:
     sinks = torch.arange(8.0)[::2] if layout == "every other" else torch.ones(()).expand(4)
     out, want = (tree_attention(q, k, v, forest[0], sinks=s) for s in (sinks, sinks.contiguous()))
     assert torch.equal(out, want)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning", "ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("window", [None, 20])
+def test_blocks_that_nobody_sees_are_skipped(window: int | None, device: torch.device) -> None:
+    """Not only masked: 0 times their NaN would be NaN. Whole blocks of siblings, of other trees, and beyond the window."""
+    # A prompt, two siblings, another tree: whole blocks, or on the CPU whole panels (of 6 or 14 keys, 16 or 32 queries).
+    n = 64 if INTERPRET else 672
+    subtree_end, position_ids = forest_of([*range(2 * n), *range(n, 2 * n), *range(n)], device)
+    g = torch.Generator().manual_seed(0)
+    q, k, v, dout = (torch.randn(4 * n, 2, 16, generator=g).to(device) for _ in range(4))
+    for hidden, finite in ((slice(n, 2 * n), [0, 2, 3]), (slice(0, n), [3]), *([(slice(0, n - 32), [2, 3])] if window else [])):
+        bad = [t.clone() for t in (q, k, v)]
+        for t in bad[1:]:
+            t[hidden] = torch.nan
+        leaves = [t.requires_grad_() for t in bad]
+        out = tree_attention(*leaves, subtree_end, position_ids=position_ids, window=window)
+        grads = torch.autograd.grad(out, leaves, dout)
+        for part in finite:
+            rows = slice(part * n, (part + 1) * n)
+            assert all(t[rows].isfinite().all() for t in (out, grads[0], *(grads[1:] if part != 0 else ())))
