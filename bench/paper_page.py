@@ -77,10 +77,15 @@ def scalar(runs: Runs, arm: str, name: str) -> list[float]:
     return [fmean(values) for run in runs.found[arm].values() if (values := run.column(name)[1])]
 
 
+def shared_seeds(runs: Runs, question: Question) -> list[int]:
+    """The seeds of the first arm that any other arm has, too: what it is shown for."""
+    others = {seed for name in question.arms[1:] for seed in runs.seeds(name)}
+    return [seed for seed in runs.seeds(question.arms[0]) if seed in others or not others]
+
+
 def solved_table(runs: Runs, question: Question) -> str:
     """Solved test tasks by column, before and after, and the change; the start and the first arm of seeds that others have."""
-    base, others = question.arms[0], {seed for name in question.arms[1:] for seed in runs.seeds(name)}
-    shown = [seed for seed in runs.seeds(base) if seed in others or not others]
+    base, shown = question.arms[0], shared_seeds(runs, question)
     head = ["solved, %", *COLUMNS.values(), "Avg", "against the start", f"against {BY_NAME[base].title}", "seeds"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     starts = [runs.before(seed) for seed in shown]
@@ -133,12 +138,12 @@ def within(runs: Runs, arm: str) -> str:
     return f"{BY_NAME[arm].title}: of {len(pairs)} test episodes {gained} are newly solved and {lost} no longer."
 
 
-def curve(runs: Runs, arms: Sequence[Arm], path: Path) -> None:
-    """Mean reward of the trajectories over the steps, and its range over seeds."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+def curve(runs: Runs, arms: Sequence[Arm], seeds: Sequence[int], path: Path) -> None:
+    """Mean reward of the trajectories over the steps, and its range over these seeds."""
+    figure = Figure(figsize=(6.4, 3.4 + 0.2 * len(arms)), layout="constrained")
     axes = figure.subplots()
     for arm, colour in zip(arms, COLOURS, strict=False):
-        columns = [run.column("rollout/reward") for run in runs.found[arm.name].values()]
+        columns = [run.column("rollout/reward") for seed, run in runs.found[arm.name].items() if seed in seeds]
         columns = [column for column in columns if column[0]]
         if columns:
             length = min(len(values) for _, values in columns)
@@ -149,7 +154,7 @@ def curve(runs: Runs, arms: Sequence[Arm], path: Path) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("mean reward of a trajectory")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))  # above: curves are anywhere
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -160,7 +165,7 @@ def section(runs: Runs, question: Question, figures: Path) -> str:
     if question.name == "learning":
         parts += ["Every seed:", per_seed(runs, question.arms), *[within(runs, name) for name in question.arms]]
     curves = [arm for arm in arms if not arm.longer]
-    curve(runs, curves, figures / f"reward-{question.name}.svg")
+    curve(runs, curves, shared_seeds(runs, question), figures / f"reward-{question.name}.svg")
     alt = "Mean reward over the steps: " + "; ".join(arm.title for arm in curves)
     parts.append(f"![{alt}](figures/reward-{question.name}.svg)")
     if question.name != "learning":
