@@ -1,5 +1,5 @@
-"""The options of TRL 1.16's GRPOConfig: which have a counterpart here, which change nothing, which are refused; so its
-trainer's arguments."""
+"""The options of TRL 1.16's GRPOConfig: which have a counterpart here, which change nothing, which are refused;
+and those arguments of its trainer that ours has not."""
 
 from typing import Any, NamedTuple
 

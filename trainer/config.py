@@ -166,14 +166,13 @@ class TrainConfig:
             raise ValueError(
                 f"learner.temperature: expected that of sampling, {self.sampling.temperature}, got {self.learner.temperature}"
             )
-        total = self.learner.total_steps
-        if self.learner.schedule != "constant" and (
-            total is None if self.max_steps is None else total and total < self.max_steps
-        ):
-            expected = (
-                "a number of steps" if self.max_steps is None else f"at least max_steps = {self.max_steps}, or null for it"
-            )
-            raise ValueError(f"learner.total_steps: expected {expected}, got {total}: the learning rate is 0 after it")
+        if self.learner.schedule != "constant":
+            total, steps = self.learner.total_steps, self.max_steps
+            if steps is None and total is None:
+                raise ValueError("learner.total_steps: expected a number of steps where max_steps is null, got None")
+            if steps is not None and total is not None and total < steps:
+                expected = f"at least max_steps = {steps}, or null for it"
+                raise ValueError(f"learner.total_steps: expected {expected}, got {total}, after which the learning rate is 0")
         most = 1.0 + self.rl.format
         if self.memory is not None and self.rl.efficiency > 0 and self.memory.reward_max != most:
             raise ValueError(

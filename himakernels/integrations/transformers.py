@@ -47,7 +47,7 @@ class Attended:
     def check(self, config: Any, *, once: bool = False) -> None:
         """Raises: NotImplementedError unless these are all layers; `once`: each under its own number."""
         count = config.num_hidden_layers
-        if len(self.layers) != count or (once and len(set(self.layers)) != count):
+        if len(self.layers) != count or (once and sorted(self.layers) != list(range(count))):
             raise NotImplementedError(
                 f"model: expected the attention of all {count} layers to go through transformers' AttentionInterface, got "
                 f"{len(self.layers)} in model_type {config.model_type!r}"

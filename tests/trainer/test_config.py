@@ -101,7 +101,7 @@ def test_a_schedule_ends_with_the_run() -> None:
     assert rl_config(longer) == longer.learner
     with pytest.raises(ValueError, match=r"learner.total_steps: expected at least max_steps = 10, or null for it, got 9"):
         TrainConfig.load(None, ["learner={schedule: linear, total_steps: 9}", "max_steps=10"])
-    with pytest.raises(ValueError, match=r"learner.total_steps: expected a number of steps, got None"):
+    with pytest.raises(ValueError, match=r"learner.total_steps: expected a number of steps where max_steps is null, got None"):
         TrainConfig.load(None, ["learner.schedule=linear", "max_steps=null", "max_seconds=9"])
 
 
