@@ -1,7 +1,7 @@
 // Dense matrix product on the CPU: C (+)= A B for fp32, bf16 and fp16 operands, with fp32 sums and, unless bf16
 // products are asked for, fp32 products.
 //
-// Every element of C is one chain of fused multiply-adds over k in ascending order, cut into blocks whose length
+// Every element of C is a sum over k in an order of its own, the same for all elements, cut into blocks whose length
 // depends on K alone. So a row of C has the same bits whatever other rows are computed with it, and for any number of
 // threads.
 #pragma once

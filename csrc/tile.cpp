@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "amx.h"
+#include "pack_blocks.h"
 #include "simd.h"
 
 #if defined(__x86_64__)
@@ -103,20 +105,24 @@ Tile pick_tile(bool bf16_products) {
 #if defined(__x86_64__)
   if (bf16_products) {
     if (!has_bf16_products()) throw std::invalid_argument("gemm: this CPU has no bf16 products");
-    return {14, 32, tile_avx512_bf16, true, nullptr, nullptr};
+    if (has_amx()) return {32, 32, tile_amx, Packing::kBlocks, kBlockDepth, 1024, nullptr, nullptr};
+    return {14, 32, tile_avx512_bf16, Packing::kPairs, 2, 1024, nullptr, nullptr};
   }
   if (__builtin_cpu_supports("avx512f"))
-    return {14, 32, tile_avx512<Form::kRun>, false, tile_avx512<Form::kChain>, tile_avx512<Form::kChainRows>};
+    return {14, 32,  tile_avx512<Form::kRun>,   Packing::kFloats,
+            1,  512, tile_avx512<Form::kChain>, tile_avx512<Form::kChainRows>};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return {6, 16, tile_avx2<Form::kRun>, false, tile_avx2<Form::kChain>, tile_avx2<Form::kChainRows>};
+    return {6, 16,  tile_avx2<Form::kRun>,   Packing::kFloats,
+            1, 512, tile_avx2<Form::kChain>, tile_avx2<Form::kChainRows>};
 #endif
   if (bf16_products) throw std::invalid_argument("gemm: this CPU has no bf16 products");
-  return {4, 8, tile_portable<Form::kRun>, false, tile_portable<Form::kChain>, tile_portable<Form::kChainRows>};
+  return {4, 8,   tile_portable<Form::kRun>,   Packing::kFloats,
+          1, 512, tile_portable<Form::kChain>, tile_portable<Form::kChainRows>};
 }
 
 bool has_bf16_products() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16");
+  return has_amx() || (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bf16"));
 #else
   return false;
 #endif
@@ -124,7 +130,7 @@ bool has_bf16_products() {
 
 bool bf16_products_pay() {
 #if defined(__x86_64__)
-  return has_bf16_products() && __builtin_cpu_is("amd");
+  return has_amx() || (has_bf16_products() && __builtin_cpu_is("amd"));
 #else
   return false;
 #endif

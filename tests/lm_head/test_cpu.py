@@ -21,12 +21,30 @@ def randn(*shape: int, seed: int, scale: float = 1.0, dtype: torch.dtype = torch
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype)
 
 
-def gemm(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, *, accumulate: bool = False, threads: int = 2) -> torch.Tensor:
+# How two operands may be multiplied: fp32 products everywhere, bf16 ones where the CPU has instructions for them.
+PRODUCTS = [False, pytest.param(True, marks=pytest.mark.skipif(not _core.has_bf16_products(), reason="no bf16 products here"))]
+
+
+def gemm(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    *,
+    accumulate: bool = False,
+    threads: int = 2,
+    bf16_products: bool = False,
+) -> torch.Tensor:
     names = [str(t.dtype).removeprefix("torch.") for t in (a, b, c)]
     arrays = [(t.view(torch.int16) if t.dtype in HALVES else t).numpy() for t in (a, b, c)]
     pairs = [x for pair in zip(arrays, names, strict=True) for x in pair]
-    _core.gemm(*pairs, accumulate, threads=threads)
+    _core.gemm(*pairs, accumulate, threads=threads, bf16_products=bf16_products)
     return c
+
+
+def operands(m: int, k: int, n: int, bf16_products: bool, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """a and b; where they will be rounded to bf16, values that are bf16 already."""
+    made = [randn(m, k, seed=2, dtype=dtype), randn(k, n, seed=3, dtype=dtype)]
+    return [t.bfloat16().to(dtype) for t in made] if bf16_products else made
 
 
 def laid_out(t: torch.Tensor, layout: str) -> torch.Tensor:
@@ -43,80 +61,95 @@ def laid_out(t: torch.Tensor, layout: str) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------------- products
 
 
+@pytest.mark.parametrize("bf16_products", PRODUCTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("a_layout", ["plain", "transposed", "strided"])
 @pytest.mark.parametrize("b_layout", ["plain", "transposed", "strided"])
-def test_products_of_every_layout(dtype: torch.dtype, a_layout: str, b_layout: str) -> None:
-    a, b = randn(37, 61, seed=0, dtype=dtype), randn(61, 75, seed=1, dtype=dtype)
+def test_products_of_every_layout(dtype: torch.dtype, a_layout: str, b_layout: str, bf16_products: bool) -> None:
+    a, b = operands(37, 61, 75, bf16_products, dtype)
     c = torch.full((37, 75), NAN)
-    gemm(laid_out(a, a_layout), laid_out(b, b_layout), c)
+    gemm(laid_out(a, a_layout), laid_out(b, b_layout), c, bf16_products=bf16_products)
     assert_gate("c", c, a.double() @ b.double(), a.float() @ b.float(), n=61)
 
 
+@pytest.mark.parametrize("bf16_products", PRODUCTS)
 @pytest.mark.parametrize(
     ("m", "k", "n"),
     [
         (1, 1, 1),
-        (14, 384, 32),  # whole tiles of the widest kernel, one whole block of K
+        (14, 384, 32),  # whole tiles of the widest fp32 kernel, one whole block of K
+        (64, 1024, 64),  # and of that of bf16
         (15, 385, 33),  # one more of everything
         (29, 1000, 1057),  # several blocks of K and of N, the last ones ragged
-        (700, 24, 40),  # more rows than one block of A holds
+        (33, 2100, 31),
+        (1400, 24, 40),  # more rows than one block of A holds
+        (9_300, 30, 5),  # long enough to be sliced, and the other way
+        (5, 30, 9_300),
         (5, 0, 7),  # an empty sum is zero
         (0, 5, 7),
         (5, 7, 0),
     ],
 )
-def test_ragged_products_and_accumulation(m: int, k: int, n: int) -> None:
-    a, b, start = randn(m, k, seed=2), randn(k, n, seed=3), randn(m, n, seed=4)
+def test_ragged_products_and_accumulation(m: int, k: int, n: int, bf16_products: bool) -> None:
+    (a, b), start = operands(m, k, n, bf16_products), randn(m, n, seed=4)
     truth, eager = a.double() @ b.double(), a @ b
-    assert_gate("c", gemm(a, b, torch.full((m, n), NAN)), truth, eager, n=max(k, 1))
-    more = gemm(a, b, start.clone(), accumulate=True)
+    assert_gate("c", gemm(a, b, torch.full((m, n), NAN), bf16_products=bf16_products), truth, eager, n=max(k, 1))
+    more = gemm(a, b, start.clone(), accumulate=True, bf16_products=bf16_products)
     assert_gate("c accumulated", more, truth + start.double(), eager + start, n=k + 1)
     # A row stride beyond the width: nothing beside the view is written.
     wide = torch.full((m, n + 9), 7.0)
-    gemm(a, b, wide[:, 4 : 4 + n])
+    gemm(a, b, wide[:, 4 : 4 + n], bf16_products=bf16_products)
     assert_gate("c strided", wide[:, 4 : 4 + n], truth, eager, n=max(k, 1))
     wide[:, 4 : 4 + n] = 7
     assert bool((wide == 7).all())
 
 
-def test_product_rounded_once_to_bfloat16() -> None:
+@pytest.mark.parametrize("bf16_products", PRODUCTS)
+def test_product_rounded_once_to_bfloat16(bf16_products: bool) -> None:
     a, b = randn(37, 1024, seed=5, dtype=torch.bfloat16), randn(1024, 75, seed=6, dtype=torch.bfloat16)
     truth = a.double() @ b.double()
-    c = gemm(a, b, torch.empty(37, 75, dtype=torch.bfloat16))
+    c = gemm(a, b, torch.empty(37, 75, dtype=torch.bfloat16), bf16_products=bf16_products)
     # Half a bf16 ulp of the value, and the fp32 sum's own error.
     bound = truth.abs() * 2**-8 + 4 * torch.finfo(torch.float32).eps * math.sqrt(1024) * truth.square().mean().sqrt()
     assert bool(((c.double() - truth).abs() <= bound).all())
 
 
+@pytest.mark.parametrize("bf16_products", PRODUCTS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("k", [40, 500])
-def test_bits_of_a_row_depend_on_nothing_else(dtype: torch.dtype, k: int) -> None:
-    a, b = randn(200, k, seed=7, dtype=dtype), randn(k, 70, seed=8, dtype=dtype)
-    whole = gemm(a, b, torch.empty(200, 70), threads=1)
+@pytest.mark.parametrize(("rows", "k", "columns"), [(200, 40, 70), (200, 1100, 70), (9_300, 40, 70), (70, 40, 9_300)])
+def test_bits_of_a_row_depend_on_nothing_else(dtype: torch.dtype, rows: int, k: int, columns: int, bf16_products: bool) -> None:
+    a, b = randn(rows, k, seed=7, dtype=dtype), randn(k, columns, seed=8, dtype=dtype)
+    start = randn(rows, columns, seed=9)
+
+    def of(begin: int, end: int, threads: int, *, accumulate: bool = False) -> torch.Tensor:
+        out = start[begin:end].clone()
+        return gemm(a[begin:end], b, out, accumulate=accumulate, threads=threads, bf16_products=bf16_products)
+
+    whole, more = of(0, rows, 1), of(0, rows, 1, accumulate=True)
     for threads in (1, 2, 3):
-        assert torch.equal(gemm(a, b, torch.empty(200, 70), threads=threads), whole)
-        for rows in (1, 3, 8, 17):
-            for begin in (0, 5, 200 - rows):
-                part = gemm(a[begin : begin + rows], b, torch.empty(rows, 70), threads=threads)
-                assert torch.equal(part, whole[begin : begin + rows]), (threads, rows, begin)
-    twice = gemm(a, b, whole.clone(), accumulate=True, threads=3)
-    assert torch.equal(gemm(a[5:8], b, whole[5:8].clone(), accumulate=True, threads=1), twice[5:8])
+        assert torch.equal(of(0, rows, threads), whole)
+        for count in (1, 3, 8, 17, 40):
+            for begin in (0, 5, rows - count):
+                end = begin + count
+                assert torch.equal(of(begin, end, threads), whole[begin:end]), (threads, count, begin)
+        assert torch.equal(of(5, 8, threads, accumulate=True), more[5:8])
+        assert torch.equal(of(0, rows, threads, accumulate=True), more)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8])
 def test_a_thread_that_is_ahead_disturbs_no_other(threads: int) -> None:
     """More rows than one block of A holds, and a last block with fewer panels than threads would share evenly."""
     m = 14 * 64 * 3 + 42
-    a, b = randn(m, 8, seed=9), randn(8, 32, seed=10)
+    a, b = randn(m, 16, seed=9), randn(16, 32, seed=10)
     alone = gemm(a, b, torch.empty(m, 32), threads=1)
     assert all(torch.equal(gemm(a, b, torch.empty(m, 32), threads=threads), alone) for _ in range(100))
 
 
-def test_nan_and_infinity_go_through_a_product() -> None:
+@pytest.mark.parametrize("bf16_products", PRODUCTS)
+def test_nan_and_infinity_go_through_a_product(bf16_products: bool) -> None:
     a, b = torch.zeros(20, 30), torch.ones(30, 40)
     a[3, 29], a[7, 0] = NAN, INF
-    c = gemm(a, b, torch.empty(20, 40))
+    c = gemm(a, b, torch.empty(20, 40), bf16_products=bf16_products)
     assert bool(c[3].isnan().all())
     assert bool((c[7] == INF).all())
     assert bool((c[[0, 1, 2, 19]] == 0).all())
