@@ -1,7 +1,8 @@
 """Compiles every kernel ahead of time for sm_80, sm_90, sm_100 and gfx942: `python -m bench.aot`, no GPU needed.
 
-Prints registers, spills, shared memory and size of every variant, and fails (exit status 1) where a kernel does not
-compile, needs more shared memory than its target has, or spills without being in ALLOWED_SPILLS.
+Prints registers, spills, shared memory, size and matrix instructions of every variant, and fails (exit status 1) where a
+kernel does not compile, needs more shared memory than its target has, spills without being in ALLOWED_SPILLS, or multiplies by
+narrower instructions than its target's widest although its time is that of its products (WIDE_PRODUCTS).
 `python -m bench.aot WORD...` keeps the variants whose name contains a WORD.
 
 To add a kernel, add a function to VARIANTS in bench/aot_variants.py that calls its launcher on meta tensors.
@@ -29,6 +30,11 @@ ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {
 }
 
 
+# Variants whose time is that of their products, and the instruction without which a target's tensor cores run at half rate.
+WIDE_PRODUCTS = ("head_logits bf16", "head_bwd bf16", "tree_attention bf16 D=64", "tree_attention bf16 D=128")
+WIDEST = {"sm_90": "wgmma", "sm_100": "tcgen05"}
+
+
 @dataclass(frozen=True)
 class Row:
     """What came out of one compilation: registers of a thread, bytes that it spills to memory; no error when all is well."""
@@ -40,6 +46,7 @@ class Row:
     spills: int = 0
     shared: int = 0
     size: int = 0
+    matrix: str = ""  # the widest matrix instruction it uses
     error: str = ""
 
 
@@ -69,6 +76,14 @@ def _hip_usage(amdgcn: str) -> tuple[int, int]:
     return counts["vgpr_count"], counts["private_segment_fixed_size"]
 
 
+# From wide to narrow, each as it is written in the assembly.
+_MATRIX_INSTRUCTIONS = {"tcgen05": "tcgen05.mma", "wgmma": "wgmma.mma_async", "mma": "mma.sync", "mfma": "v_mfma"}
+
+
+def _matrix_instruction(assembly: str) -> str:
+    return next((name for name, text in _MATRIX_INSTRUCTIONS.items() if text in assembly), "")
+
+
 def compile_variant(variant: str, arch: str) -> list[Row]:
     """Compiles what the variant launches."""
     with record_launches(arch) as launches:
@@ -89,7 +104,10 @@ def compile_variant(variant: str, arch: str) -> list[Row]:
             error_text = f"shared memory above the limit of {SHARED_LIMIT[arch]}"
         elif spills and (launch.name, variant, arch) not in ALLOWED_SPILLS:
             error_text = "spills"
-        rows.append(Row(launch.name, variant, arch, registers, spills, shared, len(binary), error_text))
+        matrix = _matrix_instruction(compiled.asm["amdgcn" if hip else "ptx"])
+        if variant.startswith(WIDE_PRODUCTS) and matrix != WIDEST.get(arch, matrix):
+            error_text = f"matrix instruction {matrix}, not {WIDEST[arch]}"
+        rows.append(Row(launch.name, variant, arch, registers, spills, shared, len(binary), matrix, error_text))
     return rows
 
 
@@ -102,12 +120,15 @@ def compile_all(variants: Iterable[str], archs: Iterable[str] = tuple(TARGETS), 
 
 def format_table(rows: list[Row]) -> str:
     """The printed table, one line a row."""
-    head = ("kernel", "variant", "target", "registers", "spills", "shared", "bytes", "")
-    cells = [(r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.error) for r in rows]
+    head = ("kernel", "variant", "target", "registers", "spills", "shared", "bytes", "matrix", "")
+    cells = [
+        (r.kernel, r.variant, r.arch, str(r.registers), str(r.spills), str(r.shared), str(r.size), r.matrix, r.error)
+        for r in rows
+    ]
     width = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     lines = []
     for line in [head, *cells]:
-        text = [c.ljust(w) if i < 3 or i == 7 else c.rjust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))]
+        text = [c.ljust(w) if i < 3 or i > 6 else c.rjust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))]
         lines.append("  ".join(text).rstrip())
     return "\n".join(lines)
 

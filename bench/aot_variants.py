@@ -69,8 +69,8 @@ def tree_attention(dtype: torch.dtype, D: int, *, group: int = 4, options: bool 
     q, k = meta(T, Hk * group, D, dtype=dtype), meta(T, Hk, D, dtype=dtype)
     tokens, sinks = meta(T, dtype=torch.int32), meta(Hk * group, dtype=dtype) if options else None
     numbers = {"scale": D**-0.5, "window": 1_024 if options else None, "softcap": 50.0 if options else None}
-    out, lse = tree_attention_fwd(q, k, k, tokens, tokens, sinks, **numbers)
-    tree_attention_bwd(q, q, k, k, out, lse, tokens, tokens, sinks, **numbers)
+    saved = tree_attention_fwd(q, k, k, tokens, tokens, sinks, **numbers)
+    tree_attention_bwd(q, q, k, k, *saved, tokens, tokens, sinks, **numbers)
 
 
 def paged_attention(dtype: torch.dtype, D: int, *, queries: int = 1, group: int = 4, options: bool = False) -> None:

@@ -63,7 +63,7 @@ def _walk(
         keep = tl.exp2(most - now)
         p = tl.exp2(s - now[:, None])
         total = total * keep + tl.sum(p, axis=1)
-        acc = acc * keep[:, None] + product(narrow(p, v, UPCAST_DOT), v, UPCAST_DOT)
+        acc = acc * keep[:, None] + product(narrow(p, v), v, UPCAST_DOT)
         most = now
     return acc, total, most
 

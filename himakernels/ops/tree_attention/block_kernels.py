@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from himakernels.tl_math import LOG2E, tl_tanh
+from himakernels.tl_math import LOG2E, round_to, tl_tanh
 
 INVISIBLE = tl.constexpr(0)
 MASKED = tl.constexpr(1)
@@ -96,9 +96,13 @@ def cap_scores(x, scale, softcap, HAS_SOFTCAP: tl.constexpr):
 
 
 @triton.jit
-def probabilities(s, lse):
-    """exp2(s - lse), at most 1: where lse is so large that its rounding is above 1, the difference may be positive."""
-    return tl.exp2(tl.minimum(s - lse, 0.0, propagate_nan=tl.PropagateNan.ALL))
+def weights(s, level):
+    """exp2(s - level), at most 1: where scores are so large that their rounding is above 1, the difference may be positive.
+
+    A level is a whole number. So weights of another level are these times a power of two, also once they are rounded to 16
+    bits: the backward, which has one level a row, meets the rounded weights that the forward made out from.
+    """
+    return tl.exp2(tl.minimum(s - level, 0.0, propagate_nan=tl.PropagateNan.ALL))
 
 
 @triton.jit
@@ -111,9 +115,6 @@ def product(a, b, UPCAST_DOT: tl.constexpr):
 
 
 @triton.jit
-def narrow(x, like, UPCAST_DOT: tl.constexpr):
-    """fp32 x as an operand beside `like`."""
-    y = x
-    if not UPCAST_DOT:
-        y = x.to(like.dtype)
-    return y
+def narrow(x, like):
+    """fp32 x as an operand beside `like`: rounded to its dtype."""
+    return round_to(x, like.dtype)

@@ -1,14 +1,14 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """The backward of tree attention on Triton: scores are made anew from lse; one kernel owns queries, one owns keys.
 
-    p = exp(s - lse),  dp = dout v^T,  delta = sum_k p dp,  ds = p (dp - delta) (1 - tanh^2)
+    p = exp(s - lse),  dp = dout v^T,  delta = sum_d dout out = sum_k p dp,  ds = p (dp - delta) (1 - tanh^2)
     dq = scale ds k,  dk = scale ds^T q,  dv = p^T dout,  dsink = -sum_q exp(sink - lse) delta
 
-The row term delta cancels against terms of its own size. It is summed from fp32 p and dp in a walk of its own over the keys:
-from a 16-bit out, or from an out made with 16-bit weights, it fails the numerical gate. So nine products a visible pair of
-blocks, against five with atomics on dq and delta from out. A key block owns its sums over the queries of all query heads that
-read it, so grouped heads need neither atomics nor a second pass: the same bits twice. Sums are fp32; of 16-bit operands p and
-ds are rounded to 16 bits for their products.
+The row term delta cancels against terms of its own size, so it must be that of the very p that ds is made from. Out was made
+from 16-bit weights: ds takes the same (`weights` in block_kernels.py), and out comes with what its rounding took away. Seven
+products a visible pair of blocks, against five with atomics on dq. A key block owns its sums over the queries of all query
+heads that read it, so grouped heads need neither atomics nor a second pass: the same bits twice. Sums are fp32; of 16-bit
+operands p and ds are rounded to 16 bits for their products.
 
 Source: FlashAttention-2, arXiv 2307.08691. The blocks have not been tuned on a GPU.
 """
@@ -28,9 +28,9 @@ from himakernels.ops.tree_attention.block_kernels import (
     cap_scores,
     narrow,
     next_run,
-    probabilities,
     product,
     sees,
+    weights,
 )
 from himakernels.tl_math import LOG2E, round_to
 
@@ -38,12 +38,12 @@ Optional = torch.Tensor | None
 
 
 @triton.jit
-def _meet_keys(
-    delta, dq, q, dout, lse, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
-    stride_kt, stride_vt, SUM_DELTA: tl.constexpr, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+def _add_dq(
+    dq, delta, q, dout, level, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
+    stride_kt, stride_vt, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """(delta, dq) after blocks of keys [first, last) of one kind: with SUM_DELTA delta has grown, else dq, from delta."""
+    """dq, in units of the rows' levels and without the scale, after blocks of keys [first, last) of one kind."""
     offs_d = tl.arange(0, BLOCK_D)
     for block in range(first, last):
         offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -52,9 +52,8 @@ def _meet_keys(
         k = tl.load(k_ptr + at * stride_kt + offs_d[None, :], mask=mask_k, other=0.0)
         v = tl.load(v_ptr + at * stride_vt + offs_d[None, :], mask=mask_k, other=0.0)
         s, slope = cap_scores(product(q, tl.trans(k), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)
-        p = probabilities(s, lse[:, None])
-        dp = product(dout, tl.trans(v), UPCAST_DOT)
-        share = p * dp if SUM_DELTA else p * (dp - delta[:, None]) * slope
+        p = narrow(weights(s, level[:, None]), k).to(tl.float32)
+        ds = p * (product(dout, tl.trans(v), UPCAST_DOT) - delta[:, None]) * slope
         if WITH_MASK:
             end_k = tl.load(end_ptr + offs_k, mask=offs_k < T, other=0)
             position_k = offs_k
@@ -63,50 +62,18 @@ def _meet_keys(
             visible = sees(
                 offs_q[:, None], offs_k[None, :], end_k[None, :], position_q[:, None], position_k[None, :], window, HAS_WINDOW
             )
-            share = tl.where(visible, share, 0.0)
-        if SUM_DELTA:
-            delta += tl.sum(share, axis=1)
-        else:
-            dq += product(narrow(share, k, UPCAST_DOT), k, UPCAST_DOT)
-    return delta, dq
-
-
-@triton.jit
-def _walk_keys(
-    delta, dq, q, dout, lse, offs_q, position_q, shallowest, k_ptr, v_ptr, end_ptr, position_ptr, max_end_ptr, min_end_ptr,
-    deepest_ptr, begin, blocks, q_begin, q_end, T, scale, window, softcap, stride_kt, stride_vt, SUM_DELTA: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
-    """`_meet_keys` over all blocks of keys that the queries see any of."""
-    first = begin
-    while first < blocks:
-        kind, last = next_run(
-            first, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K
-        )
-        if kind == FULL:
-            delta, dq = _meet_keys(
-                delta, dq, q, dout, lse, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale,
-                window, softcap, stride_kt, stride_vt, SUM_DELTA, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D,
-                BLOCK_D, BLOCK_K,
-            )  # fmt: skip
-        elif kind != INVISIBLE:
-            delta, dq = _meet_keys(
-                delta, dq, q, dout, lse, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale,
-                window, softcap, stride_kt, stride_vt, SUM_DELTA, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D,
-                BLOCK_D, BLOCK_K,
-            )  # fmt: skip
-        first = last
-    return delta, dq
+            ds = tl.where(visible, ds, 0.0)
+        dq += product(narrow(ds, k), k, UPCAST_DOT)
+    return dq
 
 
 @triton.jit(do_not_specialize=["T", "window"])
 def tree_attention_bwd_dq_kernel(
-    dout_ptr, q_ptr, k_ptr, v_ptr, lse_ptr, end_ptr, position_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
-    delta_ptr, dq_ptr, T, group, scale, window, softcap,
-    stride_dt, stride_dh, stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_gt, stride_gh,
-    WITH_DQ: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr,
-    HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    dout_ptr, q_ptr, k_ptr, v_ptr, out_ptr, rest_ptr, lse_ptr, end_ptr, position_ptr, begin_ptr, max_end_ptr, min_end_ptr,
+    deepest_ptr, delta_ptr, dq_ptr, T, group, scale, window, softcap,
+    stride_dt, stride_dh, stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_ot, stride_oh, stride_gt,
+    stride_gh, HAS_REST: tl.constexpr, WITH_DQ: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     # The last queries of a tree see the most: they go first.
     q_begin = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q
@@ -116,33 +83,43 @@ def tree_attention_bwd_dq_kernel(
     offs_d = tl.arange(0, BLOCK_D)
     mask_q = (offs_q < T)[:, None] & (offs_d < HEAD_D)[None, :]
     row, wide = offs_q.to(tl.int64)[:, None], head.to(tl.int64)
-    q = tl.load(q_ptr + wide * stride_qh + row * stride_qt + offs_d[None, :], mask=mask_q, other=0.0)
     dout = tl.load(dout_ptr + wide * stride_dh + row * stride_dt + offs_d[None, :], mask=mask_q, other=0.0)
-    lse = tl.load(lse_ptr + wide * T + offs_q, mask=offs_q < T, other=float("inf")) * LOG2E
-    k_ptr += (head // group).to(tl.int64) * stride_kh
-    v_ptr += (head // group).to(tl.int64) * stride_vh
-    position_q, shallowest = offs_q, 0
-    if HAS_WINDOW:
-        position_q = tl.load(position_ptr + offs_q, mask=offs_q < T, other=2147483647)
-        shallowest = tl.min(position_q, axis=0)
-    blocks = tl.cdiv(q_end, BLOCK_K)
-    begin = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
-    delta = tl.zeros([BLOCK_Q], tl.float32)
-    dq = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
-    delta, dq = _walk_keys(
-        delta, dq, q, dout, lse, offs_q, position_q, shallowest, k_ptr, v_ptr, end_ptr, position_ptr, max_end_ptr,
-        min_end_ptr, deepest_ptr, begin, blocks, q_begin, q_end, T, scale, window, softcap, stride_kt, stride_vt, True,
-        HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
-    )  # fmt: skip
+    out = tl.load(out_ptr + wide * stride_oh + row * stride_ot + offs_d[None, :], mask=mask_q, other=0.0).to(tl.float32)
+    if HAS_REST:
+        out += tl.load(rest_ptr + wide * stride_oh + row * stride_ot + offs_d[None, :], mask=mask_q, other=0.0).to(tl.float32)
+    delta = tl.sum(dout.to(tl.float32) * out, axis=1)
     tl.store(delta_ptr + wide * T + offs_q, delta, mask=offs_q < T)
     if WITH_DQ:
-        delta, dq = _walk_keys(
-            delta, dq, q, dout, lse, offs_q, position_q, shallowest, k_ptr, v_ptr, end_ptr, position_ptr, max_end_ptr,
-            min_end_ptr, deepest_ptr, begin, blocks, q_begin, q_end, T, scale, window, softcap, stride_kt, stride_vt, False,
-            HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
-        )  # fmt: skip
+        q = tl.load(q_ptr + wide * stride_qh + row * stride_qt + offs_d[None, :], mask=mask_q, other=0.0)
+        lse = tl.load(lse_ptr + wide * T + offs_q, mask=offs_q < T, other=0.0) * LOG2E
+        level = tl.ceil(lse)
+        k_ptr += (head // group).to(tl.int64) * stride_kh
+        v_ptr += (head // group).to(tl.int64) * stride_vh
+        position_q, shallowest = offs_q, 0
+        if HAS_WINDOW:
+            position_q = tl.load(position_ptr + offs_q, mask=offs_q < T, other=2147483647)
+            shallowest = tl.min(position_q, axis=0)
+        blocks = tl.cdiv(q_end, BLOCK_K)
+        first = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
+        dq = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
+        while first < blocks:
+            kind, last = next_run(
+                first, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K
+            )
+            if kind == FULL:
+                dq = _add_dq(
+                    dq, delta, q, dout, level, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale,
+                    window, softcap, stride_kt, stride_vt, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+                )  # fmt: skip
+            elif kind != INVISIBLE:
+                dq = _add_dq(
+                    dq, delta, q, dout, level, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale,
+                    window, softcap, stride_kt, stride_vt, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+                )  # fmt: skip
+            first = last
+        dq *= (tl.exp2(level - lse) * scale)[:, None]
         at = wide * stride_gh + row * stride_gt + offs_d[None, :]
-        tl.store(dq_ptr + at, round_to(dq * scale, dq_ptr.dtype.element_ty), mask=mask_q)
+        tl.store(dq_ptr + at, round_to(dq, dq_ptr.dtype.element_ty), mask=mask_q)
 
 
 @triton.jit
@@ -155,26 +132,32 @@ def _add_dkv(
     offs_d = tl.arange(0, BLOCK_D)
     for block in range(first, last):
         offs_q = block * BLOCK_Q + tl.arange(0, BLOCK_Q)
-        inside = offs_q < T
-        mask_q = inside[:, None] & (offs_d < HEAD_D)[None, :]
-        at = offs_q.to(tl.int64)[:, None]
-        q = tl.load(q_ptr + at * stride_qt + offs_d[None, :], mask=mask_q, other=0.0)
-        dout = tl.load(dout_ptr + at * stride_dt + offs_d[None, :], mask=mask_q, other=0.0)
-        lse = tl.load(lse_ptr + offs_q, mask=inside, other=float("inf")) * LOG2E
-        delta = tl.load(delta_ptr + offs_q, mask=inside, other=0.0)
+        there = tl.minimum(offs_q, T - 1)
+        at = there.to(tl.int64)[:, None]
+        if HEAD_D == BLOCK_D:
+            q = tl.load(q_ptr + at * stride_qt + offs_d[None, :])
+            dout = tl.load(dout_ptr + at * stride_dt + offs_d[None, :])
+        else:
+            q = tl.load(q_ptr + at * stride_qt + offs_d[None, :], mask=(offs_d < HEAD_D)[None, :], other=0.0)
+            dout = tl.load(dout_ptr + at * stride_dt + offs_d[None, :], mask=(offs_d < HEAD_D)[None, :], other=0.0)
+        lse = tl.load(lse_ptr + there) * LOG2E
+        delta = tl.load(delta_ptr + there)
+        level = tl.ceil(lse)
+        share = tl.exp2(level - lse)[None, :]  # of a weight in the softmax
         s, slope = cap_scores(product(k, tl.trans(q), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)  # [BLOCK_K, BLOCK_Q]
-        p = probabilities(s, lse[None, :])
-        ds = p * (product(v, tl.trans(dout), UPCAST_DOT) - delta[None, :]) * slope
+        p = weights(s, level[None, :])
+        ds = narrow(p, q).to(tl.float32) * share * (product(v, tl.trans(dout), UPCAST_DOT) - delta[None, :]) * slope
+        p *= share
         position_q = offs_q
         if HAS_WINDOW:
-            position_q = tl.load(position_ptr + offs_q, mask=inside, other=2147483647)
+            position_q = tl.load(position_ptr + there)
         visible = sees(
             offs_q[None, :], offs_k[:, None], end_k[:, None], position_q[None, :], position_k[:, None], window, HAS_WINDOW
         )
         p = tl.where(visible, p, 0.0)
         ds = tl.where(visible, ds, 0.0)
-        dv += product(narrow(p, dout, UPCAST_DOT), dout, UPCAST_DOT)
-        dk += product(narrow(ds, q, UPCAST_DOT), q, UPCAST_DOT)
+        dv += product(narrow(p, dout), dout, UPCAST_DOT)
+        dk += product(narrow(ds, q), q, UPCAST_DOT)
     return dk, dv
 
 
@@ -223,6 +206,7 @@ def tree_attention_bwd(
     v: torch.Tensor,
     out: torch.Tensor,
     lse: torch.Tensor,
+    rest: torch.Tensor,
     subtree_end: torch.Tensor,
     position_ids: Optional,
     sinks: Optional,
@@ -234,7 +218,7 @@ def tree_attention_bwd(
 ) -> tuple[Optional, Optional, Optional, Optional]:
     """dq, dk, dv and dsinks, each in the dtype of what it belongs to; None for what is not needed (dk and dv come together).
 
-    `out` is not read, as on the CPU: see the row term above.
+    out, lse and rest are what the forward gave.
     """
     T, Hq, D = q.shape
     Hk = k.shape[1]
@@ -253,9 +237,10 @@ def tree_attention_bwd(
     ranges = block_ranges(subtree_end, position_ids if window is not None else None, own_q.block_other)
     into = dout if dq is None else dq  # not written without WITH_DQ
     tree_attention_bwd_dq_kernel[(triton.cdiv(T, own_q.block_own), Hq)](
-        dout, q, k, v, lse, subtree_end, position_ids, *ranges, delta, into, *numbers, *strides, into.stride(0), into.stride(1),
-        WITH_DQ=dq is not None, BLOCK_Q=own_q.block_own, BLOCK_K=own_q.block_other, num_warps=own_q.num_warps,
-        num_stages=own_q.num_stages, **flags,
+        dout, q, k, v, out, rest if rest.numel() else out, lse, subtree_end, position_ids, *ranges, delta, into, *numbers,
+        *strides, out.stride(0), out.stride(1), into.stride(0), into.stride(1),
+        HAS_REST=rest.numel() > 0, WITH_DQ=dq is not None, BLOCK_Q=own_q.block_own, BLOCK_K=own_q.block_other,
+        num_warps=own_q.num_warps, num_stages=own_q.num_stages, **flags,
     )  # fmt: skip
     if dk is not None and dv is not None:
         tree_attention_bwd_dkv_kernel[(triton.cdiv(T, own_k.block_own), Hk)](

@@ -3,9 +3,10 @@
 
 Fused: scores, cap, mask, softmax, sink, product with the values; scores never leave the registers. Bytes moved: q and out
 once, the visible keys and values once a block of queries (from L2 for the most part). Sums and softmax are fp32; 16-bit
-operands go through tensor cores with the weights rounded to 16 bits, fp32 operands are multiplied in IEEE fp32. No atomics:
-the same bits twice. Rows don't mix; but where block boundaries fall within a row's keys depends on its place in the forest,
-so its last bits do too (the CPU route promises more).
+operands go through tensor cores with the weights rounded to 16 bits, and the softmax's denominator is the sum of what they
+are rounded to; fp32 operands are multiplied in IEEE fp32. For the backward, what a 16-bit out lacks of its fp32 value is
+written as well, in 16 bits. No atomics: the same bits twice. Rows don't mix; but where block boundaries fall within a row's
+keys depends on its place in the forest, so its last bits do too (the CPU route promises more).
 
 Source: FlashAttention-2, arXiv 2307.08691. The blocks have not been tuned on a GPU.
 """
@@ -25,6 +26,7 @@ from himakernels.ops.tree_attention.block_kernels import (
     next_run,
     product,
     sees,
+    weights,
 )
 from himakernels.tl_math import LOG2E, round_to
 
@@ -33,7 +35,7 @@ _LOWEST = tl.constexpr(-1.0e30)
 
 @triton.jit
 def _attend(
-    acc, total, most, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
+    acc, total, level, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
     stride_kt, stride_vt, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
     UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -55,21 +57,21 @@ def _attend(
                 offs_q[:, None], offs_k[None, :], end_k[None, :], position_q[:, None], position_k[None, :], window, HAS_WINDOW
             )
             s = tl.where(visible, s, float("-inf"))
-        now = tl.maximum(most, tl.max(s, axis=1))
-        keep = tl.exp2(most - now)
-        p = tl.exp2(s - now[:, None])
-        total = total * keep + tl.sum(p, axis=1)
-        acc = acc * keep[:, None] + product(narrow(p, v, UPCAST_DOT), v, UPCAST_DOT)
-        most = now
-    return acc, total, most
+        now = tl.maximum(level, tl.ceil(tl.max(s, axis=1)))
+        keep = tl.exp2(level - now)
+        p = narrow(weights(s, now[:, None]), v)
+        total = total * keep + tl.sum(p.to(tl.float32), axis=1)
+        acc = acc * keep[:, None] + product(p, v, UPCAST_DOT)
+        level = now
+    return acc, total, level
 
 
 @triton.jit(do_not_specialize=["T", "window"])
 def tree_attention_fwd_kernel(
     q_ptr, k_ptr, v_ptr, end_ptr, position_ptr, sinks_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
-    out_ptr, lse_ptr, T, group, scale, window, softcap,
+    out_ptr, rest_ptr, lse_ptr, T, group, scale, window, softcap,
     stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_ot, stride_oh,
-    HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
+    WITH_REST: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
     UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     # The last queries of a tree see the most: they go first.
@@ -91,10 +93,11 @@ def tree_attention_fwd_kernel(
     acc = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
     if HAS_SINKS:
         sink = tl.load(sinks_ptr + head).to(tl.float32) * LOG2E
-        most = tl.zeros([BLOCK_Q], tl.float32) + tl.maximum(sink, _LOWEST)
-        total = tl.zeros([BLOCK_Q], tl.float32) + tl.exp2(sink - tl.maximum(sink, _LOWEST))
+        floor = tl.maximum(tl.ceil(sink), _LOWEST)
+        level = tl.zeros([BLOCK_Q], tl.float32) + floor
+        total = tl.zeros([BLOCK_Q], tl.float32) + tl.exp2(sink - floor)
     else:
-        most = tl.full([BLOCK_Q], _LOWEST, tl.float32)
+        level = tl.full([BLOCK_Q], _LOWEST, tl.float32)
         total = tl.zeros([BLOCK_Q], tl.float32)
     blocks = tl.cdiv(q_end, BLOCK_K)
     first = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
@@ -113,13 +116,13 @@ def tree_attention_fwd_kernel(
             BLOCK_K,
         )
         if kind == FULL:
-            acc, total, most = _attend(
-                acc, total, most, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
+            acc, total, level = _attend(
+                acc, total, level, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
                 softcap, stride_kt, stride_vt, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
             )  # fmt: skip
         elif kind != INVISIBLE:
-            acc, total, most = _attend(
-                acc, total, most, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
+            acc, total, level = _attend(
+                acc, total, level, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
                 softcap, stride_kt, stride_vt, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
             )  # fmt: skip
         first = last
@@ -127,8 +130,16 @@ def tree_attention_fwd_kernel(
     total = tl.where(offs_q < T, total, 1.0)  # lanes without a query
     out = acc / total[:, None]
     at = head.to(tl.int64) * stride_oh + offs_q.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
-    tl.store(out_ptr + at, round_to(out, out_ptr.dtype.element_ty), mask=mask_q)
-    tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (most + tl.log2(total)) / LOG2E, mask=offs_q < T)
+    rounded = round_to(out, out_ptr.dtype.element_ty)
+    tl.store(out_ptr + at, rounded, mask=mask_q)
+    if WITH_REST:
+        tl.store(rest_ptr + at, round_to(out - rounded.to(tl.float32), out_ptr.dtype.element_ty), mask=mask_q)
+    tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (level + tl.log2(total)) / LOG2E, mask=offs_q < T)
+
+
+def rest_shape(q: torch.Tensor, with_rest: bool) -> tuple[int, ...]:
+    """Of the forward's third result: [T, Hq, D] for 16-bit q where a backward may come, else [0]."""
+    return tuple(q.shape) if with_rest and q.dtype.itemsize == 2 else (0,)
 
 
 def tree_attention_fwd(
@@ -142,22 +153,24 @@ def tree_attention_fwd(
     scale: float,
     window: int | None,
     softcap: float | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included."""
+    with_rest: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included; `rest_shape` in q's dtype: out's fp32 value less out."""
     T, Hq, D = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(Hq, T, dtype=torch.float32, device=q.device)
+    rest = torch.empty(rest_shape(q, with_rest), dtype=q.dtype, device=q.device)
     if out.numel() == 0:
-        return out, lse
+        return out, lse, rest
     config, _, _ = attention_configs(q)
     has_window = window is not None
     ranges = block_ranges(subtree_end, position_ids if has_window else None, config.block_other)
     tree_attention_fwd_kernel[(triton.cdiv(T, config.block_own), Hq)](
-        q, k, v, subtree_end, position_ids, sinks, *ranges, out, lse, T, Hq // k.shape[1], scale, window or 0,
-        softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1), out.stride(0),
-        out.stride(1),
-        HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None,
+        q, k, v, subtree_end, position_ids, sinks, *ranges, out, rest if rest.numel() else out, lse, T, Hq // k.shape[1],
+        scale, window or 0, softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
+        out.stride(0), out.stride(1),
+        WITH_REST=rest.numel() > 0, HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None,
         UPCAST_DOT=upcast_dot(q), HEAD_D=D, BLOCK_D=triton.next_power_of_2(D), BLOCK_Q=config.block_own,
         BLOCK_K=config.block_other, num_warps=config.num_warps, num_stages=config.num_stages,
     )  # fmt: skip
-    return out, lse
+    return out, lse, rest

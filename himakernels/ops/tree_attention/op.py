@@ -37,19 +37,21 @@ def _fwd(
     scale: float,
     window: int,
     softcap: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    with_rest: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_subtree_end(subtree_end)
     options = _options(scale, window, softcap)
     if use_triton(q):
         from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
 
-        return tree_attention_fwd(q, k, v, subtree_end, position_ids, sinks, **options)
-    return cpu.tree_attention_fwd(q, k, v, subtree_end, position_ids, sinks, **options)
+        return tree_attention_fwd(q, k, v, subtree_end, position_ids, sinks, **options, with_rest=with_rest)
+    return *cpu.tree_attention_fwd(q, k, v, subtree_end, position_ids, sinks, **options), q.new_empty(0)
 
 
-def _fwd_fake(q: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _fwd_fake(q: torch.Tensor, *others: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return q.new_empty(q.shape), q.new_empty(q.shape[1], q.shape[0], dtype=wide)
+    with_rest = others[-1] and use_triton(q) and q.dtype.itemsize == 2
+    return q.new_empty(q.shape), q.new_empty(q.shape[1], q.shape[0], dtype=wide), q.new_empty(q.shape if with_rest else 0)
 
 
 def _bwd(
@@ -59,6 +61,7 @@ def _bwd(
     v: torch.Tensor,
     out: torch.Tensor,
     lse: torch.Tensor,
+    rest: torch.Tensor,
     subtree_end: torch.Tensor,
     position_ids: Optional,
     sinks: Optional,
@@ -72,7 +75,7 @@ def _bwd(
     if use_triton(q):
         from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
 
-        grads = tree_attention_bwd(dout, q, k, v, out, lse, *forest, **options, needs=needs)
+        grads = tree_attention_bwd(dout, q, k, v, out, lse, rest, *forest, **options, needs=needs)
     else:
         grads = cpu.tree_attention_bwd(dout, q, k, v, out, lse, *forest, **options, needs=needs)
     return tuple(
@@ -80,8 +83,8 @@ def _bwd(
     )  # fmt: skip
 
 
-def _bwd_fake(dout: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
-    sinks, needs = rest[4], rest[-1]
+def _bwd_fake(dout: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *others: Any) -> tuple[torch.Tensor, ...]:
+    sinks, needs = others[5], others[-1]
     return tuple(
         t.new_empty(t.shape) if need and t is not None else q.new_empty(0)
         for t, need in zip((q, k, v, sinks), needs, strict=True)
@@ -89,9 +92,11 @@ def _bwd_fake(dout: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Ten
 
 
 _INPUTS = "Tensor subtree_end, Tensor? position_ids, Tensor? sinks, float scale, int window, float softcap"
-_op = define_op(f"tree_attention(Tensor q, Tensor k, Tensor v, {_INPUTS}) -> (Tensor, Tensor)", _fwd, _fwd_fake)
+_op = define_op(
+    f"tree_attention(Tensor q, Tensor k, Tensor v, {_INPUTS}, bool with_rest) -> (Tensor, Tensor, Tensor)", _fwd, _fwd_fake
+)
 _op_bwd = define_op(
-    f"tree_attention_bwd(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, {_INPUTS}, "
+    f"tree_attention_bwd(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor rest, {_INPUTS}, "
     "bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _bwd,
     _bwd_fake,
@@ -112,8 +117,9 @@ class _TreeAttention(torch.autograd.Function):
         window: int,
         softcap: float,
     ) -> torch.Tensor:
-        out, lse = _op(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap)
-        ctx.save_for_backward(q, k, v, out, lse, subtree_end, position_ids, sinks)
+        with_rest = any(ctx.needs_input_grad)
+        out, lse, rest = _op(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap, with_rest)
+        ctx.save_for_backward(q, k, v, out, lse, rest, subtree_end, position_ids, sinks)
         ctx.numbers = (scale, window, softcap)
         return out  # type: ignore[no-any-return]
 
