@@ -23,6 +23,7 @@ _Configs = tuple[AttentionConfig, AttentionConfig, AttentionConfig]
 # `bench.aot` compiles, and the exceptions that it allows); a GPU has not chosen among them.
 _HALF: dict[str, dict[int, _Configs]] = {
     "sm_80": {
+        32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 64, 4, 2)),
         64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 2)),
         128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 3), AttentionConfig(64, 64, 8, 2)),
         256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 32, 8, 1)),
@@ -30,7 +31,7 @@ _HALF: dict[str, dict[int, _Configs]] = {
     "sm_90": {
         64: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 2)),
         128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 2)),
-        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
     },
     "sm_100": {
         64: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 64, 8, 3), AttentionConfig(64, 64, 8, 2)),
@@ -38,6 +39,7 @@ _HALF: dict[str, dict[int, _Configs]] = {
         256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
     },
     "gfx942": {
+        32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 64, 4, 2)),
         64: (AttentionConfig(128, 32, 8, 2), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 32, 4, 2)),
         128: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 32, 4, 2)),
         256: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
@@ -45,8 +47,8 @@ _HALF: dict[str, dict[int, _Configs]] = {
 }
 _FLOAT: dict[str, dict[int, _Configs]] = {
     "sm_80": {
-        64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
-        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
+        64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1)),
+        128: (AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
         256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
     "sm_90": {
@@ -57,7 +59,7 @@ _FLOAT: dict[str, dict[int, _Configs]] = {
     "sm_100": {
         64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
         128: (AttentionConfig(16, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
-        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 16, 1)),
+        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
     "gfx942": {
         64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 4, 1)),
