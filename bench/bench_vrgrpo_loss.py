@@ -23,12 +23,11 @@ from bench.contenders import (
     step,
     warm_up,
 )
-from bench.measure import MIB, Timing, seconds_of
+from bench.measure import MIB, ROUNDS, WARM_UP, Timing, seconds_of, synchronized
 from bench.shapes import Shape, limits_for
 
 pytestmark = pytest.mark.usefixtures("passed_gate")
 
-ROUNDS = 5
 _bare: dict[tuple[Shape, str, str], float] = {}
 
 
@@ -43,9 +42,10 @@ def bare_seconds(shape: Shape, dtype: str, form: str) -> float:
 
 
 def run(benchmark, call: Callable[[], object], group: str, *, slow: bool = False) -> float | None:
-    """Runs one call under pytest-benchmark; its median in seconds, or None where timing is switched off."""
+    """Times one call, the device's work included, under pytest-benchmark; its median in seconds, or None without timing."""
     benchmark.group = group
-    benchmark.pedantic(call, rounds=1 if slow else ROUNDS, iterations=1, warmup_rounds=0 if slow else 1)
+    rounds, warm_up = (1, 0) if slow else (ROUNDS, WARM_UP)
+    benchmark.pedantic(synchronized(call), rounds=rounds, iterations=1, warmup_rounds=warm_up)
     return benchmark.stats.stats.median if benchmark.stats is not None else None
 
 
