@@ -102,6 +102,7 @@ def flex(x: Operands) -> tuple[list[torch.Tensor], Callable[..., torch.Tensor]]:
 
     end = x.subtree_end.long()
     mask = create_block_mask(lambda b, h, i, j: (j <= i) & (i < end[j]), None, None, x.tree.tokens, x.tree.tokens, DEVICE)
+    torch._dynamo.reset()  # else it runs unfused from the ninth case on: dynamo compiles a function eight times
     compiled = torch.compile(flex_attention, dynamic=False)
     batch = [t.transpose(0, 1)[None].contiguous() for t in x.packed]
     return batch, lambda q, k, v: compiled(q, k, v, block_mask=mask, enable_gqa=True)
