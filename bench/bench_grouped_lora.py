@@ -210,7 +210,7 @@ def test_grouped_lora(benchmark: Any, setting: str, dtypes: str, contender: str,
     run = fresh(case, CONTENDERS[contender](case))
     benchmark.group = f"grouped_lora {setting} {dtypes}"
     benchmark.pedantic(synchronized(run), rounds=ROUNDS, warmup_rounds=WARM_UP)
-    benchmark.extra_info.update({"tokens": len(RANKS) * size.tokens, "ranks": RANKS, **configuration()})
+    benchmark.extra_info.update(configuration(), contender=contender, tokens=len(RANKS) * size.tokens, ranks=RANKS)
 
 
 def main() -> None:

@@ -187,7 +187,7 @@ def bench_tree_attention(benchmark: Any, settings: dict, tree: Tree, dtype: str,
 
     median = run(benchmark, step, f"{direction} {tree.name} {dtype}")
     flop = (4 if direction == "forward" else 10) * tree.pairs * tree.head_dim * tree.query_heads
-    benchmark.extra_info.update(settings, tokens=tree.tokens, samples=tree.branches)
+    benchmark.extra_info.update(settings, contender=name, tokens=tree.tokens, samples=tree.branches)
     if median is not None:
         benchmark.extra_info["GFLOP_per_s"] = flop / median / 1e9
         bare = bare_gflops(torch.float32 if DEVICE.type == "cpu" else DTYPES[dtype])

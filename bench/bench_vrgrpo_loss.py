@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.compare import against_limit, gemm_flop, peak_bytes
+from bench.compare import BARE, against_limit, gemm_flop, peak_bytes
 from bench.contenders import (
     DTYPES,
     FORMS,
@@ -57,7 +57,7 @@ def contend(benchmark, settings: dict, contender: Contender, name: str, shape: S
         warm_up(contender, batch, DTYPES[dtype], form)()
     median = run(benchmark, step(contender.loss, batch), f"{form} {shape.name} {dtype}", slow=contender.slow)
     info = benchmark.extra_info
-    info.update(settings, rows=shape.rows, hidden=shape.hidden, vocab=shape.vocab)
+    info.update(settings, contender=name, rows=shape.rows, hidden=shape.hidden, vocab=shape.vocab)
     if median is None:
         return
     info["tokens_per_s"] = shape.rows / median
@@ -77,7 +77,7 @@ def contend(benchmark, settings: dict, contender: Contender, name: str, shape: S
 
 
 def bench_bare_products(benchmark, settings: dict, shape: Shape, dtype: str) -> None:
-    benchmark.extra_info.update(settings)
+    benchmark.extra_info.update(settings, contender=BARE)
     call = bare_gemms(batch_for(shape, DTYPES[dtype], "linear"))
     median = run(benchmark, call, f"linear {shape.name} {dtype}")
     if median is not None:

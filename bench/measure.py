@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -141,11 +142,22 @@ def version(package: str) -> str | None:
         return None
 
 
+def driver_version() -> str | None:
+    """The NVIDIA driver's; None where there is no nvidia-smi to ask."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return lines[0].strip() if lines else None
+
+
 def configuration() -> dict[str, object]:
     """Where a number comes from: device, threads, versions, date."""
-    packages = ("torch", "triton", "himakernels", "trl", "liger-kernel", "cut-cross-entropy", "transformers")
+    packages = ("torch", "triton", "himakernels", "trl", "liger-kernel", "cut-cross-entropy", "transformers", "peft")
+    gpu = {"driver": driver_version(), "cuda": torch.version.cuda} if torch.cuda.is_available() else {}
     return {
         "device": device_name(),
+        **gpu,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
