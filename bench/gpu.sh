@@ -12,7 +12,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 readonly results=${1:-bench/results} limit=${LIMIT:-540} work=build/gpu
-readonly table_seconds=20 grace=10 # for the table at the end; between an interrupt and the end of a stage
+readonly table_seconds=20 grace=15 # for the table at the end; between an interrupt and the end of a stage
 export PYTHON=${PYTHON:-python3}
 export TRITON_CACHE_DIR=$PWD/$work/triton TORCHINDUCTOR_CACHE_DIR=$PWD/$work/inductor # a second run compiles nothing
 export logs=$PWD/$work/logs
@@ -52,7 +52,7 @@ one_file() {
 # all_files FILE...: side by side, because what takes time is Triton's compiler, on the CPU. An interrupt is for pytest alone.
 all_files() {
   trap '' INT
-  printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'one_file {}'
+  printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'one_file {}' 2>/dev/null
 }
 export -f one_file all_files
 
