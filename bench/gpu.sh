@@ -61,6 +61,9 @@ tests() {
   local name=$1 seconds=$2
   shift 2
   stage "$name" "$seconds" bash -c 'all_files "$@"' bash "$@"
+  for file; do
+    [[ -e $logs/$(basename "$file" .py).log ]] || printf '%s: not run\n' "$file"
+  done
 }
 
 # attention SECONDS TREES: ours beside FlexAttention, which compiles half a minute a case.

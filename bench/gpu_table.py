@@ -27,10 +27,15 @@ CONFIGURATION = ("device", "driver", "cuda", "threads", "cores", "python", "vers
 
 
 def of_pytest_benchmark(found: dict[str, Any]) -> list[tuple[dict[str, Any], Result]]:
-    """(configuration, result) of each group: the timings of its contenders, and what their benches noted beside them."""
+    """(configuration, result) of each group: the timings of its contenders, and what their benches noted beside them.
+
+    A bench that was interrupted amid its rounds is in the file, too, but has noted nothing: it is left out.
+    """
     groups: dict[str, tuple[dict[str, Any], Result]] = {}
     for one in found["benchmarks"]:
         noted = dict(one["extra_info"])
+        if "contender" not in noted:
+            continue
         config = {key: noted.pop(key) for key in CONFIGURATION if key in noted}
         _, result = groups.setdefault(one["group"], (config, {"group": one["group"], "timings": {}, "noted": {}}))
         contender, stats = noted.pop("contender"), one["stats"]

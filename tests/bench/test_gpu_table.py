@@ -1,6 +1,5 @@
 """What bench/gpu.sh makes of its stages' files. Those in gpu_parts/ are of a CPU: attention on siblings, and a small loss."""
 
-import copy
 import json
 import os
 import subprocess
@@ -98,12 +97,12 @@ def test_numbers_of_two_machines_are_not_mixed(tmp_path: Path, monkeypatch: pyte
     assert "expected numbers in the folder, got none" in capsys.readouterr().err
 
 
-def test_every_bench_in_the_file_names_its_contender() -> None:
+def test_a_bench_that_was_interrupted_amid_its_rounds_is_left_out() -> None:
+    """pytest-benchmark writes the rounds that it has; the bench itself had no time to note anything."""
     found = json.loads((PARTS / "attention.json").read_text())
-    nameless = copy.deepcopy(found)
-    del nameless["benchmarks"][0]["extra_info"]["contender"]
-    with pytest.raises(KeyError, match="contender"):
-        of_pytest_benchmark(nameless)
+    found["benchmarks"][1]["extra_info"] = {}  # the backward's
+    ((_, forward),) = of_pytest_benchmark(found)
+    assert set(forward["timings"]) == {"himakernels", "FlexAttention"}
 
 
 def test_without_a_gpu_the_script_ends_at_once(tmp_path: Path) -> None:
