@@ -3,7 +3,7 @@
 import sys
 from glob import glob
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
 
 # No -march: the hot loops are compiled per instruction set inside the sources and chosen at run time.
@@ -22,6 +22,8 @@ link_args: list[str] = []
 if sys.platform == "linux":
     compile_args.append("-fopenmp")
     link_args.append("-fopenmp")
+
+ParallelCompile().install()  # a compiler for each core
 
 setup(
     ext_modules=[

@@ -1,8 +1,9 @@
 """Compiles every kernel ahead of time for sm_80, sm_90, sm_100 and gfx942: `python -m bench.aot`, no GPU needed.
 
 Prints registers, spills, shared memory, size and matrix instructions of every variant, and fails (exit status 1) where a
-kernel does not compile, needs more shared memory than its target has, spills without being in ALLOWED_SPILLS, or multiplies by
-narrower instructions than its target's widest although its time is that of its products (WIDE_PRODUCTS).
+kernel does not compile, needs more shared memory than its target has, spills without being in ALLOWED_SPILLS (or
+SPILLS_OF_3_6), or multiplies by narrower instructions than its target's widest although its time is that of its products
+(WIDE_PRODUCTS).
 `python -m bench.aot WORD...` keeps the variants whose name contains a WORD.
 
 To add a kernel, add a function to VARIANTS in bench/aot_variants.py that calls its launcher on meta tensors.
@@ -28,6 +29,31 @@ ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {
     ("tree_attention_bwd_dq_kernel", "tree_attention fp32 D=256", arch): "some 200 bytes, with the smallest blocks there are"
     for arch in ("sm_80", "sm_90", "sm_100")
 }
+# The blocks were chosen with Triton 3.9, where none of these spills. 3.6, which comes with torch 2.11, takes a few registers
+# more: at most so many bytes.
+SPILLS_OF_3_6: dict[tuple[str, str, str], int] = {
+    ("paged_attention_fwd_kernel", "paged_attention fp16 D=64 prefill window softcap sinks", "gfx942"): 20,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=128", "sm_100"): 152,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=128 window softcap sinks", "gfx942"): 40,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=128 window softcap sinks", "sm_100"): 136,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=64", "sm_100"): 136,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=64 window softcap sinks", "sm_100"): 264,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=64 window softcap sinks", "sm_90"): 128,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention fp16 D=128", "sm_100"): 152,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention fp32 D=64", "sm_100"): 24,
+    ("tree_attention_bwd_dkv_kernel", "tree_attention fp32 D=64", "sm_80"): 8,
+    ("tree_attention_fwd_kernel", "tree_attention bf16 D=128 window softcap sinks", "sm_100"): 8,
+    ("tree_attention_fwd_kernel", "tree_attention fp32 D=128 window softcap sinks", "gfx942"): 44,
+    ("tree_attention_fwd_kernel", "tree_attention fp32 D=256", "sm_100"): 8,
+    ("tree_attention_fwd_kernel", "tree_attention fp32 D=64", "sm_100"): 24,
+    ("tree_attention_fwd_kernel", "tree_attention fp32 D=64", "sm_80"): 16,
+}
+
+
+def is_allowed(kernel: str, variant: str, arch: str, spills: int) -> bool:
+    """Whether so many bytes of spills are accepted, for the Triton that compiles."""
+    key = (kernel, variant, arch)
+    return key in ALLOWED_SPILLS or (triton.__version__.startswith("3.6.") and spills <= SPILLS_OF_3_6.get(key, 0))
 
 
 # Variants whose time is that of their products, and the instruction without which a target's tensor cores run at half rate.
@@ -102,7 +128,7 @@ def compile_variant(variant: str, arch: str) -> list[Row]:
         shared, error_text = compiled.metadata.shared, ""
         if shared > SHARED_LIMIT[arch]:
             error_text = f"shared memory above the limit of {SHARED_LIMIT[arch]}"
-        elif spills and (launch.name, variant, arch) not in ALLOWED_SPILLS:
+        elif spills and not is_allowed(launch.name, variant, arch, spills):
             error_text = "spills"
         matrix = _matrix_instruction(compiled.asm["amdgcn" if hip else "ptx"])
         if variant.startswith(WIDE_PRODUCTS) and matrix != WIDEST.get(arch, matrix):

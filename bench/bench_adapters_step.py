@@ -4,6 +4,7 @@ import pytest
 
 from bench.adapters_step import AGENTS, CONTENDERS, Work, adapted, gate, step
 from bench.contenders import DTYPES
+from bench.measure import synchronized
 from bench.training_step import qwen3
 
 _passed: set[str] = set()
@@ -20,5 +21,5 @@ def bench_adapters_step(benchmark, settings: dict, dtype: str, name: str) -> Non
     work = Work.random(vocab, samples, length)
     benchmark.group = f"five adapters x {samples * length} tokens, {dtype}"
     run = step(adapted(model, DTYPES[dtype]), work, CONTENDERS[name])
-    benchmark.pedantic(run, rounds=3, iterations=1, warmup_rounds=1)
+    benchmark.pedantic(synchronized(run), rounds=3, iterations=1, warmup_rounds=1)
     benchmark.extra_info.update(settings, tokens=len(AGENTS) * samples * length)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.measure import synchronized
 from himakernels.ops.group_advantages import group_advantages, group_advantages_reference
 from himakernels.testing import assert_gate
 
@@ -95,12 +96,9 @@ def test_group_advantages(benchmark: Any, run: Callable[..., torch.Tensor], make
     slow = run is dict_loop
     batches = cycle([make(seed) for seed in range(2 if slow else SETS)])
 
-    def timed() -> None:
-        run(*next(batches))
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-
-    benchmark.pedantic(timed, rounds=5 if slow else 1000, iterations=1, warmup_rounds=1 if slow else 200)
+    benchmark.pedantic(
+        synchronized(lambda: run(*next(batches))), rounds=5 if slow else 1000, iterations=1, warmup_rounds=1 if slow else 200
+    )
     samples = len(rewards)
     moved = samples * (rewards.element_size() + group_id.element_size() + 4) + GROUPS * (8 + 4 + 4)
     info = {"samples": samples, "bytes": moved, "device": DEVICE.type, "torch": torch.__version__}

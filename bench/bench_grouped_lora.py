@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bench.compare import milliseconds, table
-from bench.measure import configuration, time_in_turns
+from bench.measure import ROUNDS, WARM_UP, configuration, synchronized, time_in_turns
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RANKS = (8, 16, 16, 32, 8)
@@ -209,8 +209,8 @@ def test_grouped_lora(benchmark: Any, setting: str, dtypes: str, contender: str,
     case = make(setting, DTYPES[dtypes], size)
     run = fresh(case, CONTENDERS[contender](case))
     benchmark.group = f"grouped_lora {setting} {dtypes}"
-    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
-    benchmark.extra_info.update({"tokens": len(RANKS) * size.tokens, "ranks": RANKS, **configuration()})
+    benchmark.pedantic(synchronized(run), rounds=ROUNDS, warmup_rounds=WARM_UP)
+    benchmark.extra_info.update(configuration(), contender=contender, tokens=len(RANKS) * size.tokens, ranks=RANKS)
 
 
 def main() -> None:

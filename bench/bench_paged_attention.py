@@ -3,7 +3,7 @@
 `himakernels` on sequences whose tables share the prefix's blocks, and on the same where each has a copy of its own (what
 sharing buys); torch's SDPA on keys and values that stand in a padded tensor already, a row a sequence, and on the same gathered
 from the blocks each time. Decode is one query a sequence, prefill a chunk of a prompt behind its cached prefix. The gate comes
-first. `extra_info` has nanoseconds for a pair of a query head and a key.
+first. `extra_info` has nanoseconds for a pair of a query head and a key. fp32 on the CPU, bf16 on a GPU.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from himakernels import paged_attention, paged_attention_reference
 from himakernels.testing import assert_gate
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 BLOCK = 16
 ROUNDS = 15
 
@@ -66,14 +67,14 @@ class Operands:
         blocks = shared + batch.rows * own
         head = (batch.key_heads, batch.head_dim)
         self.batch = batch
-        self.pools = [torch.randn(blocks, BLOCK, *head, generator=g).to(DEVICE) for _ in range(2)]
+        self.pools = [torch.randn(blocks, BLOCK, *head, generator=g).to(DEVICE, DTYPE) for _ in range(2)]
         first = torch.arange(shared).expand(batch.rows, shared)
         rest = shared + torch.arange(batch.rows * own).view(batch.rows, own)
         self.table = torch.cat([first, rest], dim=1).to(torch.int32).to(DEVICE)
         self.copies = [pool[self.table.long()].flatten(0, 1).contiguous() for pool in self.pools]
         self.own_table = torch.arange(self.table.numel(), dtype=torch.int32, device=DEVICE).view_as(self.table)
         tokens = batch.rows * batch.queries
-        self.q = torch.randn(tokens, batch.query_heads, batch.head_dim, generator=g).to(DEVICE)
+        self.q = torch.randn(tokens, batch.query_heads, batch.head_dim, generator=g).to(DEVICE, DTYPE)
         self.bounds = torch.arange(0, tokens + 1, batch.queries, dtype=torch.int32, device=DEVICE)
         self.lens = torch.full((batch.rows,), batch.length, dtype=torch.int32, device=DEVICE)
         at = torch.arange(batch.length, device=DEVICE)
@@ -130,6 +131,6 @@ def bench_paged_attention(benchmark: Any, request: pytest.FixtureRequest, batch:
     rounds = 1 if smoke else ROUNDS
     benchmark.pedantic(lambda: seconds.append(seconds_of(run)), rounds=rounds, iterations=1, warmup_rounds=0 if smoke else 2)
     timing = Timing.of(seconds[-rounds:])
-    benchmark.extra_info.update(configuration())
+    benchmark.extra_info.update(configuration(), contender=name, dtype=str(DTYPE).removeprefix("torch."))
     benchmark.extra_info.update({"median_ms": 1e3 * timing.median, "ns_per_pair": 1e9 * timing.median / batch.pairs})
     print(f"{batch.name:42} {name:42} {1e3 * timing.median:8.2f} ms  {1e9 * timing.median / batch.pairs:6.2f} ns a pair")

@@ -7,8 +7,7 @@ import torch
 
 from bench.batches import PackedBatch
 from bench.bench_vrgrpo_loss import run
-from bench.contenders import DTYPES, batch_for
-from bench.measure import version
+from bench.contenders import DTYPES, LINEAR, batch_for
 from bench.shapes import Shape
 from himakernels import token_cross_entropy, token_logprobs
 from himakernels.ops.token_logprobs.reference import token_logprobs_reference
@@ -67,6 +66,12 @@ def _gate(ours: Scalar, sign: int, dtype: torch.dtype) -> None:
         assert_gate(name, actual, truth, eager, dtype=dtype, n=1_000)
 
 
+def _skip_unless_installed(name: str) -> None:
+    """Who computes log-probabilities or cross-entropy is a contender for the loss, too, under the same name."""
+    if not LINEAR[name].installed:
+        pytest.skip(f"{LINEAR[name].needs} is not installed")
+
+
 def _contend(benchmark, settings: dict, scalar: Scalar, shape: Shape, dtype: str, group: str, *, slow: bool) -> None:
     batch = batch_for(shape, DTYPES[dtype], "linear")
 
@@ -83,13 +88,13 @@ def _contend(benchmark, settings: dict, scalar: Scalar, shape: Shape, dtype: str
 
 @pytest.mark.parametrize("name", LOGPROBS)
 def bench_token_logprobs(benchmark, settings: dict, shape: Shape, dtype: str, name: str) -> None:
-    if name == "TRL chunked" and version("trl") is None:
-        pytest.skip("trl is not installed")
+    _skip_unless_installed(name)
     _gate(LOGPROBS["himakernels"], 1, DTYPES[dtype])
     _contend(benchmark, settings, LOGPROBS[name], shape, dtype, "token_logprobs", slow=name == "TRL chunked")
 
 
 @pytest.mark.parametrize("name", CROSS_ENTROPY)
 def bench_token_cross_entropy(benchmark, settings: dict, shape: Shape, dtype: str, name: str) -> None:
+    _skip_unless_installed(name)
     _gate(CROSS_ENTROPY["himakernels"], -1, DTYPES[dtype])
     _contend(benchmark, settings, CROSS_ENTROPY[name], shape, dtype, "token_cross_entropy", slow=False)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench.measure import synchronized
 from bench.training_step import CONTENDERS, Group, gate, qwen3, step
 
 _passed: set[str] = set()
@@ -20,7 +21,7 @@ def bench_training_step(benchmark, settings: dict, dtype: str, name: str) -> Non
     group = Group.random(vocab, prompt, 8, action)
     tree = group.pack(share=True)
     benchmark.group = f"training step, prompt {prompt}, 8 x {action}, {dtype}"
-    benchmark.pedantic(step(model, group, CONTENDERS[name]), rounds=3, iterations=1, warmup_rounds=1)
+    benchmark.pedantic(synchronized(step(model, group, CONTENDERS[name])), rounds=3, iterations=1, warmup_rounds=1)
     benchmark.extra_info.update(settings, share_saved=tree.share_saved, tokens=tree.original_tokens, distinct=tree.num_tokens)
     if benchmark.stats is not None:
         benchmark.extra_info["tokens_per_s"] = tree.original_tokens / benchmark.stats.stats.median

@@ -102,6 +102,7 @@ def flex(x: Operands) -> tuple[list[torch.Tensor], Callable[..., torch.Tensor]]:
 
     end = x.subtree_end.long()
     mask = create_block_mask(lambda b, h, i, j: (j <= i) & (i < end[j]), None, None, x.tree.tokens, x.tree.tokens, DEVICE)
+    torch._dynamo.reset()  # else it runs unfused from the ninth case on: dynamo compiles a function eight times
     compiled = torch.compile(flex_attention, dynamic=False)
     batch = [t.transpose(0, 1)[None].contiguous() for t in x.packed]
     return batch, lambda q, k, v: compiled(q, k, v, block_mask=mask, enable_gqa=True)
@@ -186,7 +187,7 @@ def bench_tree_attention(benchmark: Any, settings: dict, tree: Tree, dtype: str,
 
     median = run(benchmark, step, f"{direction} {tree.name} {dtype}")
     flop = (4 if direction == "forward" else 10) * tree.pairs * tree.head_dim * tree.query_heads
-    benchmark.extra_info.update(settings, tokens=tree.tokens, samples=tree.branches)
+    benchmark.extra_info.update(settings, contender=name, tokens=tree.tokens, samples=tree.branches)
     if median is not None:
         benchmark.extra_info["GFLOP_per_s"] = flop / median / 1e9
         bare = bare_gflops(torch.float32 if DEVICE.type == "cpu" else DTYPES[dtype])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench.compare import against_limit, gemm_flop, peak_bytes
+from bench.compare import BARE, against_limit, gemm_flop, peak_bytes
 from bench.contenders import (
     DTYPES,
     FORMS,
@@ -23,12 +23,11 @@ from bench.contenders import (
     step,
     warm_up,
 )
-from bench.measure import MIB, Timing, seconds_of
+from bench.measure import MIB, ROUNDS, WARM_UP, Timing, seconds_of, synchronized
 from bench.shapes import Shape, limits_for
 
 pytestmark = pytest.mark.usefixtures("passed_gate")
 
-ROUNDS = 5
 _bare: dict[tuple[Shape, str, str], float] = {}
 
 
@@ -43,9 +42,10 @@ def bare_seconds(shape: Shape, dtype: str, form: str) -> float:
 
 
 def run(benchmark, call: Callable[[], object], group: str, *, slow: bool = False) -> float | None:
-    """Runs one call under pytest-benchmark; its median in seconds, or None where timing is switched off."""
+    """Times one call, the device's work included, under pytest-benchmark; its median in seconds, or None without timing."""
     benchmark.group = group
-    benchmark.pedantic(call, rounds=1 if slow else ROUNDS, iterations=1, warmup_rounds=0 if slow else 1)
+    rounds, warm_up = (1, 0) if slow else (ROUNDS, WARM_UP)
+    benchmark.pedantic(synchronized(call), rounds=rounds, iterations=1, warmup_rounds=warm_up)
     return benchmark.stats.stats.median if benchmark.stats is not None else None
 
 
@@ -57,7 +57,7 @@ def contend(benchmark, settings: dict, contender: Contender, name: str, shape: S
         warm_up(contender, batch, DTYPES[dtype], form)()
     median = run(benchmark, step(contender.loss, batch), f"{form} {shape.name} {dtype}", slow=contender.slow)
     info = benchmark.extra_info
-    info.update(settings, rows=shape.rows, hidden=shape.hidden, vocab=shape.vocab)
+    info.update(settings, contender=name, rows=shape.rows, hidden=shape.hidden, vocab=shape.vocab)
     if median is None:
         return
     info["tokens_per_s"] = shape.rows / median
@@ -77,7 +77,7 @@ def contend(benchmark, settings: dict, contender: Contender, name: str, shape: S
 
 
 def bench_bare_products(benchmark, settings: dict, shape: Shape, dtype: str) -> None:
-    benchmark.extra_info.update(settings)
+    benchmark.extra_info.update(settings, contender=BARE)
     call = bare_gemms(batch_for(shape, DTYPES[dtype], "linear"))
     median = run(benchmark, call, f"linear {shape.name} {dtype}")
     if median is not None:

@@ -88,6 +88,7 @@ def compare(
     for name in slow & calls.keys():
         warm_up(contenders[name], batch, DTYPES[dtype], form)()
     timings = time_in_turns(calls, rounds, slow)
+    torch.cuda.empty_cache()  # the processes below need the device's memory; without a GPU this does nothing
     peaks = {name: peak_bytes(name, shape, dtype, form) for name in calls if name != BARE} if memory else {}
 
     base = timings.get(BARE, timings[OURS]).median
@@ -160,12 +161,14 @@ def memory_line(peaks: dict[str, dict[str, float]], fp32_dweight: int) -> str:
     return f"peak beside gradients: {listed}; {cost or 'ours holds no dweight beside the gradient itself'}"
 
 
-def write_json(results: list[dict[str, object]]) -> Path:
-    """bench/results/<device>-<date>.json, with the configuration that the numbers belong to."""
-    config = configuration()
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_json(config: dict[str, object], results: list[dict[str, object]], folder: Path = RESULTS) -> Path:
+    """<device>-<date>.json in `folder`, with the configuration that the numbers belong to."""
     name = re.sub(r"[^a-z0-9]+", "-", str(config["device"]).lower()).strip("-")
-    path = Path(__file__).parent / "results" / f"{name}-{config['date']}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = folder / f"{name}-{config['date']}.json"
+    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"configuration": config, "results": results}, indent=1) + "\n")
     return path
 
@@ -178,7 +181,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", help="contenders to run beside ours; default all")
     parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
-    parser.add_argument("--json", action="store_true", help="write bench/results/<device>-<date>.json")
+    where = "write <device>-<date>.json there; default bench/results"
+    parser.add_argument("--json", nargs="?", type=Path, const=RESULTS, metavar="FOLDER", help=where)
     args = parser.parse_args()
     settings = configuration()
     say(f"{settings['device']}, {settings['threads']} threads; {settings['versions']}")
@@ -189,7 +193,7 @@ def main() -> None:
         for dtype in args.dtype
     ]
     if args.json:
-        say(f"written to {write_json(results)}")
+        say(f"written to {write_json(settings, results, args.json)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Who runs beside whom: names, the callables behind them, and the three bare matrix products that nobody can beat."""
 
 import argparse
+import importlib
 import importlib.util
 import json
 from collections.abc import Callable
@@ -25,7 +26,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 @dataclass(frozen=True)
 class Contender:
-    """A loss on a packed batch. `needs` is the package to look for; `slow` ones run once; `compiles` anew per vocabulary."""
+    """A loss on a packed batch. `needs` is the module to look for, or "module:name" where not every version of it has the name;
+    `slow` ones run once; `compiles` anew per vocabulary.
+    """
 
     loss: opponents.Loss
     needs: str | None = None
@@ -34,17 +37,23 @@ class Contender:
 
     @property
     def installed(self) -> bool:
-        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+        if self.needs is None:
+            return True
+        module, _, name = self.needs.partition(":")
+        return importlib.util.find_spec(module) is not None and (not name or hasattr(importlib.import_module(module), name))
 
 
 OURS = "himakernels"
+LINEAR_CROSS_ENTROPY = "torch.nn.functional:linear_cross_entropy"  # from torch 2.13
 LINEAR = {
     OURS: Contender(opponents.our_loss),
     "TRL chunked": Contender(partial(opponents.trl_loss, chunked=True), "trl", slow=True),
     "Liger fused linear": Contender(opponents.liger_fused_loss, "liger_kernel", slow=True),
     "Liger fused linear, compiled": Contender(partial(opponents.liger_fused_loss, compiled=True), "liger_kernel", slow=True),
-    "F.linear_cross_entropy": Contender(opponents.linear_cross_entropy_loss),
-    "F.linear_cross_entropy, chunked": Contender(partial(opponents.linear_cross_entropy_loss, chunked=True)),
+    "F.linear_cross_entropy": Contender(opponents.linear_cross_entropy_loss, LINEAR_CROSS_ENTROPY),
+    "F.linear_cross_entropy, chunked": Contender(
+        partial(opponents.linear_cross_entropy_loss, chunked=True), LINEAR_CROSS_ENTROPY
+    ),
     "cut-cross-entropy, torch_compile": Contender(opponents.cce_loss, "cut_cross_entropy", compiles=True),
     "eager torch": Contender(opponents.eager_loss),
 }

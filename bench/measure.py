@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from pathlib import Path
 import torch
 
 MIB = 1024 * 1024
+# How often pytest-benchmark calls: a GPU's clock rises while it works, and its calls take milliseconds.
+ROUNDS, WARM_UP = (20, 3) if torch.cuda.is_available() else (5, 1)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,16 @@ def seconds_of(call: Callable[[], object]) -> float:
     call()
     synchronize()
     return time.perf_counter() - start
+
+
+def synchronized(call: Callable[[], object]) -> Callable[[], None]:
+    """`call`, ending when the device has done its work: what a clock outside it (pytest-benchmark's) has to be given."""
+
+    def run() -> None:
+        call()
+        synchronize()
+
+    return run
 
 
 def time_in_turns(calls: dict[str, Callable[[], object]], rounds: int, slow: frozenset[str] = frozenset()) -> dict[str, Timing]:
@@ -129,11 +142,22 @@ def version(package: str) -> str | None:
         return None
 
 
+def driver_version() -> str | None:
+    """The NVIDIA driver's; None where there is no nvidia-smi to ask."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return lines[0].strip() if lines else None
+
+
 def configuration() -> dict[str, object]:
     """Where a number comes from: device, threads, versions, date."""
-    packages = ("torch", "triton", "himakernels", "trl", "liger-kernel", "cut-cross-entropy", "transformers")
+    packages = ("torch", "triton", "himakernels", "trl", "liger-kernel", "cut-cross-entropy", "transformers", "peft")
+    gpu = {"driver": driver_version(), "cuda": torch.version.cuda} if torch.cuda.is_available() else {}
     return {
         "device": device_name(),
+        **gpu,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),

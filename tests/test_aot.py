@@ -71,6 +71,17 @@ def test_a_spill_or_too_much_shared_memory_is_an_error(monkeypatch: pytest.Monke
     assert aot.compile_variant("head_rows bf16", "sm_90")[-1].error == ""
 
 
+def test_what_may_spill_with_an_older_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ("scale_kernel", "head_rows bf16", "sm_90")
+    monkeypatch.setitem(aot.SPILLS_OF_3_6, key, 8)
+    monkeypatch.setattr("bench.aot.triton.__version__", "3.6.0")
+    assert aot.is_allowed(*key, 8)
+    assert not aot.is_allowed(*key, 16)
+    assert not aot.is_allowed("scale_kernel", "another", "sm_90", 8)
+    monkeypatch.setattr("bench.aot.triton.__version__", "3.9.0")
+    assert not aot.is_allowed(*key, 8)
+
+
 def test_launches_carry_alignment_and_width() -> None:
     """What is compiled is what a launch of aligned tensors compiles: pointers and row strides divisible by 16."""
     with record_launches("sm_90") as launches:

@@ -2,10 +2,13 @@
 
 import sys
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bench import bench_vrgrpo_loss, measure
 from bench.batches import Padding, make_batch
 from bench.cases import CASES
 from bench.measure import MIB, Timing, peak_of, run_json, time_in_turns
@@ -70,6 +73,21 @@ def test_time_in_turns() -> None:
     sleep = time_in_turns({"sleep": lambda: time.sleep(0.01)}, 2)["sleep"]
     assert 0.01 <= sleep.median < 0.2
     assert Timing.of([1.0, 2.0, 3.0, 4.0, 5.0]) == Timing(3.0, 2.0, 5)
+
+
+def test_a_bench_waits_for_the_device_within_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-benchmark's clock knows nothing of a GPU: what it calls ends when the device has done the work."""
+    events: list[str] = []
+
+    def pedantic(call: Callable[[], object], **_: object) -> None:
+        events.append("clock")
+        call()
+        events.append("clock")
+
+    monkeypatch.setattr(measure, "synchronize", lambda: events.append("synchronize"))
+    benchmark = SimpleNamespace(pedantic=pedantic, stats=None)
+    assert bench_vrgrpo_loss.run(benchmark, lambda: events.append("launch"), "a group") is None
+    assert events == ["clock", "launch", "synchronize", "clock"]
 
 
 def test_failing_process_is_an_error() -> None:

@@ -1,10 +1,10 @@
-"""What the bench says of memory and of the stated limits; its times are nobody's business here."""
+"""What the bench says of memory, of the stated limits and of who is there; its times are nobody's business here."""
 
 import pytest
 import torch
 
 from bench.compare import MIB, against_limit, memory_line
-from bench.contenders import OURS, batch_for, fp32_dweight_bytes
+from bench.contenders import FORMS, OURS, Contender, batch_for, fp32_dweight_bytes
 from bench.shapes import GPU_LIMITS, SMOKE, Shape, limits_for
 from himakernels.testing import INTERPRET
 
@@ -36,3 +36,17 @@ def test_what_the_fp32_dweight_costs() -> None:
     text = memory_line(peaks, 2 * MIB)
     assert "himakernels 3 MiB, F.linear_cross_entropy 7 MiB; 2 MiB of ours is the fp32 dweight" in text
     assert "no dweight beside the gradient itself" in memory_line(peaks, 0)
+
+
+def test_who_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module, or a name that only some versions of it have: F.linear_cross_entropy comes with torch 2.13."""
+    loss = FORMS["linear"][OURS].loss
+    assert Contender(loss).installed
+    assert Contender(loss, "torch").installed
+    assert not Contender(loss, "no_such_module").installed
+    assert not Contender(loss, "no_such_module:name").installed
+    both = [contender for name, contender in FORMS["linear"].items() if name.startswith("F.linear_cross_entropy")]
+    monkeypatch.setattr(torch.nn.functional, "linear_cross_entropy", loss, raising=False)
+    assert [c.installed for c in both] == [True, True]
+    monkeypatch.delattr(torch.nn.functional, "linear_cross_entropy")
+    assert [c.installed for c in both] == [False, False]

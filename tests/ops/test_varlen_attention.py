@@ -1,5 +1,6 @@
 """varlen_attention: ours against the reference, what other libraries are called with, and what they refuse."""
 
+import inspect
 import sys
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention.varlen import varlen_attn
 
 from himakernels import tree_attention, varlen_attention, varlen_attention_reference
 from himakernels.ops.varlen_attention import op
@@ -226,6 +228,19 @@ def test_the_call_of_xformers(options: dict[str, Any], monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("no_gpu_needed")
+def test_a_torch_without_grouped_heads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch 2.11's varlen_attn is."""
+
+    def old(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any, scale: float | None) -> torch.Tensor:
+        raise AssertionError("called")
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", old)
+    with pytest.raises(NotImplementedError, match=r"expected a varlen_attn with enable_gqa \(torch 2\.13\), got torch"):
+        varlen_attention(**{**X, **HALF}, backend="torch")
+
+
+@pytest.mark.usefixtures("no_gpu_needed")
+@pytest.mark.skipif("enable_gqa" not in inspect.signature(varlen_attn).parameters, reason="this torch is refused")
 @pytest.mark.parametrize("options", [{}, {"window": 3, "scale": 0.2}])
 def test_the_call_of_torch(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Down to the kernel's operator, below torch's own public function: it is that one which has no CPU kernel."""
