@@ -23,7 +23,7 @@ _Configs = tuple[AttentionConfig, AttentionConfig, AttentionConfig]
 # `bench.aot` compiles, and the exceptions that it allows); a GPU has not chosen among them.
 _HALF: dict[str, dict[int, _Configs]] = {
     "sm_80": {
-        32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 64, 4, 2)),
+        32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 32, 8, 2)),
         64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 2)),
         128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 3), AttentionConfig(64, 64, 8, 2)),
         256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 32, 8, 1)),
@@ -39,7 +39,7 @@ _HALF: dict[str, dict[int, _Configs]] = {
         256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
     },
     "gfx942": {
-        32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 64, 4, 2)),
+        32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 32, 8, 2)),
         64: (AttentionConfig(128, 32, 8, 2), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 32, 4, 2)),
         128: (AttentionConfig(64, 32, 8, 2), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 32, 4, 2)),
         256: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
