@@ -90,17 +90,6 @@ def test_gate(name: str, dtype: torch.dtype, device: torch.device) -> None:
     check_gate(x, x.run(tree_attention))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_what_values_have_in_common_cancels(dtype: torch.dtype, device: torch.device) -> None:
-    """Values of 16 +- 1: the row term is 60 times what it leaves. Eager torch is then off by 15 %; we by a rounding."""
-    x = Inputs({"depths": [*range(96)], "heads": (4, 2), "D": 16}, dtype, device)
-    x.v, x.dout = x.v + 16, x.dout / 10 + 1
-    got, truth = x.run(tree_attention), x.run(tree_attention_reference, torch.float64)
-    for name, a, b in zip(("dq", "dk"), got[1:], truth[1:], strict=False):
-        error = (a.cpu().double() - b).norm() / b.norm()
-        assert error < torch.finfo(dtype).eps, (name, float(error))
-
-
 def test_default_scale_and_wide_sinks(device: torch.device) -> None:
     """sinks in fp32 beside bf16 operands, as gpt-oss may keep them: their gradient is fp32 as well."""
     x = Inputs(CASES["sinks"], torch.bfloat16, device)
