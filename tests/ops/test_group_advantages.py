@@ -3,7 +3,6 @@
 Runs three ways: plain (the C++ route), TRITON_INTERPRET=1 (the kernel on CPU tensors), and on a GPU.
 """
 
-import os
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -481,6 +480,7 @@ def test_opcheck(columns: int | None) -> None:
         torch.library.opcheck(op, (rewards, group_id, 4, weights, "std", 1e-4, then_sum, True))
 
 
+@pytest.mark.once
 def test_compiles_as_one_graph() -> None:
     def double_advantages(rewards: torch.Tensor, group_id: torch.Tensor, num_groups: int) -> torch.Tensor:
         got = group_advantages(rewards * 2, group_id, num_groups=num_groups, normalize="leave_one_out")
@@ -516,7 +516,7 @@ def test_every_element_is_written() -> None:
     assert not any(bool(t.isnan().any()) for t in (got.advantages, got.mean, got.variance))
 
 
-@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter has no specialisation keys")
+@pytest.mark.once
 def test_lengths_add_no_kernel_specialisation() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler.compiler import make_backend

@@ -141,6 +141,7 @@ def test_the_gate_rejects(wrong: Run) -> None:
         check(make([10, 2, 25], [4, 8, 3], (BF16, FP32)), run=wrong)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("run", [grouped_lora, grouped_lora_reference])
 def test_gradcheck(run: Run) -> None:
     if DEVICE.type == "cuda":
@@ -196,6 +197,7 @@ def test_strides() -> None:
             torch.testing.assert_close(g, w, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dtypes", ["fp32", "bf16", "mixed"])
 def test_same_bits_twice(dtypes: str) -> None:
     batch = make([70, 2, 25], [4, 8, 3], DTYPES[dtypes])

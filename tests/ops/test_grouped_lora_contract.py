@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from himakernels.ops.grouped_lora import grouped_lora
-from himakernels.testing import INTERPRET
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -83,7 +82,7 @@ def test_opcheck(needs: list[bool]) -> None:
     torch.library.opcheck(op_bwd, (base, x, h, a, b, *rest, needs), test_utils=tests)
 
 
-@pytest.mark.skipif(INTERPRET, reason="the interpreter is not for compiled code")
+@pytest.mark.once
 def test_compile() -> None:
     """One graph, forward and backward, the same bits as eager; another number of tokens does not compile for ever."""
 

@@ -17,7 +17,6 @@ from himakernels.testing import INTERPRET, policy_batch
 B = policy_batch(rows=6, samples=4)
 META = torch.empty(6, device="meta")
 R1, S1 = torch.zeros(5), torch.zeros(3)
-once = pytest.mark.skipif(INTERPRET, reason="how an op is registered, not what its kernels compute: the plain run shows it")
 
 
 def call(**changes: Any) -> Any:
@@ -161,6 +160,7 @@ def test_values_out_of_range(match: str, changes: dict[str, Any]) -> None:
         assert bool(call(**{**b, **moved}).loss.isnan())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("match", "changes"), VALUES[:4])
 def test_values_out_of_range_inside_a_compiled_function(match: str, changes: dict[str, Any]) -> None:
     torch._dynamo.reset()
@@ -203,6 +203,7 @@ COMPILED = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("form", ["linear", "logits", "inplace"])
 @pytest.mark.parametrize("options", COMPILED)
 def test_compile(options: dict[str, Any], form: str, device: torch.device) -> None:
@@ -228,6 +229,7 @@ def test_compile(options: dict[str, Any], form: str, device: torch.device) -> No
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.once
 def test_compile_of_logprobs_and_cross_entropy(device: torch.device) -> None:
     torch._dynamo.reset()
     labels = B.labels.to(device)
@@ -258,7 +260,7 @@ def inputs(device: torch.device, **options: Any) -> list[Any]:
     return [*tensors, None, *policies, grad_scale, 3, False, choices, numbers, 1.0, 0.0]
 
 
-@once
+@pytest.mark.once
 def test_opcheck(device: torch.device) -> None:
     h, w, bias, y, x = (t.to(device) for t in (B.hidden, B.weight, B.bias, B.labels, B.logits))
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")

@@ -185,6 +185,7 @@ def test_bits_do_not_depend_on_what_is_shared_or_where_it_lies(name: str, triton
         torch.set_num_threads(threads)
 
 
+@pytest.mark.once
 def test_the_same_bits_twice(device: torch.device) -> None:
     x = Inputs(CASES["options"], torch.bfloat16, device)
     assert torch.equal(x.run(), x.run())

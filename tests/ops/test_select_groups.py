@@ -111,6 +111,7 @@ def test_deterministic() -> None:
     assert all(torch.equal(want, select_groups(variance, top_k=50, per=per)) for _ in range(3))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("keyed", [False, True])
 def test_compiles_as_one_graph(keyed: bool) -> None:
     compiled = torch.compile(select_groups, fullgraph=True, backend="aot_eager")

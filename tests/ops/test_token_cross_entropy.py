@@ -53,6 +53,7 @@ def test_gate(name: str, dtype: torch.dtype, device: torch.device, request: pyte
     torch.testing.assert_close(-got.logprobs.sum() / case.get("num_tokens", (b.labels != -100).sum()), got.loss.detach())
 
 
+@pytest.mark.once
 def test_gradcheck() -> None:
     b = policy_batch(rows=7, vocab=9, hidden_size=4, dtype=torch.float64)
     heads = [t.clone().requires_grad_() for t in (b.hidden, b.weight, b.bias)]

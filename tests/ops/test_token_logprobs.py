@@ -112,6 +112,7 @@ def test_logits_gate(name: str, dtype: torch.dtype, device: torch.device) -> Non
     assert_gate("dlogits", grad, dtruth, deager.to(dtype), n=53)
 
 
+@pytest.mark.once
 def test_gradcheck() -> None:
     b = policy_batch(rows=7, vocab=9, hidden_size=4, dtype=torch.float64)
     heads = [t.clone().requires_grad_() for t in (b.hidden, b.weight, b.bias)]

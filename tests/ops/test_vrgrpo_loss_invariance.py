@@ -71,6 +71,7 @@ def test_a_row_does_not_depend_on_the_others(dtype: torch.dtype, device: torch.d
         assert torch.equal(dsome, dhidden[rows])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("options", LOSSES)
 def test_twice_the_same_bits(options: dict[str, Any], device: torch.device, many_chunks: None) -> None:
     b = policy_batch(rows=40, dtype=torch.bfloat16, device=device)
@@ -211,7 +212,7 @@ def test_inactive_rows_leave_the_products(monkeypatch: pytest.MonkeyPatch) -> No
 # --------------------------------------------------------------------------------------------------- specialisation
 
 
-@pytest.mark.skipif(INTERPRET, reason="the interpreter compiles nothing: there are no keys")
+@pytest.mark.once
 def test_lengths_temperature_and_bounds_compile_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys of the launches on meta tensors: the policy kernel, and every kernel of the head over several chunks."""
     pytest.importorskip("triton")

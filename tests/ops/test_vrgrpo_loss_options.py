@@ -7,9 +7,9 @@ import torch
 
 from himakernels import PolicyOptions, token_logprobs_reference, vrgrpo_loss, vrgrpo_loss_from_logits, vrgrpo_loss_reference
 from himakernels.ops.vrgrpo_loss.options import IMPORTANCE, LOSS_TYPES, PPO_LOSS_TYPES, RATIO_LEVELS
-from himakernels.testing import INTERPRET, PolicyBatch, policy_arguments, policy_batch, policy_reference, repeatable
+from himakernels.testing import PolicyBatch, policy_arguments, policy_batch, policy_reference, repeatable
 
-pytestmark = pytest.mark.skipif(INTERPRET, reason="fp64 takes the CPU route in every mode: once is enough")
+pytestmark = pytest.mark.once  # fp64 takes the CPU route in every mode
 BATCH = policy_batch(dtype=torch.float64, rows=29, samples=7, drift=0.5)
 EXTRAS: dict[str, dict[str, Any]] = {
     "plain": {},
