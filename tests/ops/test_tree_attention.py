@@ -122,7 +122,7 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_what_is_asked_for(device: torch.device) -> None:
-    x = Inputs(CASES["everything"], torch.float32, device)
+    x = Inputs({**CASES["everything"], "depths": random_depths(20, seed=4), "heads": (2, 1)}, torch.float32, device)
     every = x.run(tree_attention)[1:]
     for wanted in ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 0, 1, 0), (0, 1, 0, 1)):
         leaves = [t.clone().requires_grad_(bool(want)) for t, want in zip(x.leaves, wanted, strict=True)]
