@@ -123,7 +123,7 @@ def packed(case: Case) -> Callable[[], None]:
     from himakernels.integrations.peft import packed_adapters, train_adapters
 
     tokens = case.inputs.shape[1]
-    segments = torch.arange(0, (len(case.names) + 1) * tokens, tokens, dtype=torch.int32, device=DEVICE)
+    segments = torch.arange(0, (len(case.names) + 1) * tokens, tokens, dtype=torch.int32)
 
     def run() -> None:
         train_adapters(case.model, case.names)

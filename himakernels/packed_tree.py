@@ -27,11 +27,13 @@ class PackedTree:
     labels: torch.Tensor  # [R] int64, the trained token
     sample_id: torch.Tensor  # [R] int64, the caller's numbers
     source: torch.Tensor  # [R] int64, where the trained token stands in all the caller's sequences, one after another
-    segments: torch.Tensor  # [P+1] int32, the tokens of policy p are [segments[p], segments[p+1])
+    segments: torch.Tensor  # [P+1] int32, the tokens of policy p are [segments[p], segments[p+1]); always on the CPU
     sequence_id: torch.Tensor  # [n] int64, which of the caller's sequences are here, in packed order
     leaf: torch.Tensor  # [n] int64, the packed position of each one's last token
     agent_id: torch.Tensor | None  # [S] int64, of every sample of the packing
     original_tokens: int  # of the sequences that are here, each on its own
+    shortest: int  # tokens of the shortest sequence that is here, 0 if none is
+    longest: int
     lengths: tuple[int, ...] = field(repr=False)  # of all the caller's sequences, here or not
 
     @property
@@ -55,11 +57,11 @@ class PackedTree:
         return self.saved_tokens / max(self.original_tokens, 1)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PackedTree":
-        """The same with all tensors on `device`."""
+        """The same on `device`, except for `segments`, which only the host reads: so a step on a GPU waits for nothing."""
         moved: dict[str, Any] = {
             f.name: value.to(device, non_blocking=non_blocking)
             for f in fields(self)
-            if isinstance(value := getattr(self, f.name), torch.Tensor)
+            if isinstance(value := getattr(self, f.name), torch.Tensor) and f.name != "segments"
         }
         return replace(self, **moved)
 

@@ -172,8 +172,18 @@ def pack(
     trees, all_lengths = [], tuple(lengths.tolist())
     for batch in batches:
         tensors = dict(zip(_TENSORS, map(torch.from_numpy, batch), strict=True))
-        original = int(lengths[batch[-2]].sum())
-        trees.append(PackedTree(**tensors, agent_id=agents, original_tokens=original, lengths=all_lengths))
+        here = lengths[batch[-2]]
+        ends = (int(here.min()), int(here.max())) if len(here) else (0, 0)
+        trees.append(
+            PackedTree(
+                **tensors,
+                agent_id=agents,
+                original_tokens=int(here.sum()),
+                shortest=ends[0],
+                longest=ends[1],
+                lengths=all_lengths,
+            )
+        )
     num_tokens = sum(tree.num_tokens for tree in trees)
     return Packing(
         micro_batches=tuple(trees),

@@ -219,7 +219,8 @@ class Learner:
             with torch.no_grad():
                 ref[at] = self._logprobs(base, batch, True)
         hidden, head = base.hidden_states(packed), self._head(base)
-        counts = torch.tensor([whole.num_samples, whole.num_tokens], dtype=torch.float64).clamp(min=1).to(base.device)
+        counts = torch.tensor([whole.num_samples, whole.num_tokens], dtype=torch.float64).clamp(min=1)
+        counts = counts.to(base.device, non_blocking=True)
         out = vrgrpo_loss(
             hidden,
             labels=packed.labels,

@@ -115,7 +115,7 @@ def make_batch(policies: Policies, sequences: Sequence[TrainSequence], token_bud
             vocab_size=base.vocab_size,
         )
         wide = torch.promote_types(base.dtype, torch.float32)
-        advantages = torch.tensor([sequence.advantage for sequence in mine], dtype=wide).to(base.device)
+        advantages = torch.tensor([sequence.advantage for sequence in mine], dtype=wide).to(base.device, non_blocking=True)
         rollout = _flat(mine, [masks[i] for i in indices], wide)
         parts.append(Part(base, indices, [_micro_batch(packed, advantages, rollout, base.device) for packed in packing]))
         original, distinct = original + packing.original_tokens, distinct + packing.num_tokens
@@ -146,6 +146,6 @@ def _micro_batch(
         if rows[-1] - rows[0] + 1 == len(rows):  # always where agents have policies of their own
             of_agent[agent] = slice(int(rows[0]), int(rows[-1]) + 1)
         else:
-            of_agent[agent] = torch.from_numpy(rows).to(device)
-    gathered = None if rollout is None else packed.gather(rollout).to(device)
-    return MicroBatch(packed.to(device), advantages, gathered, of_agent)
+            of_agent[agent] = torch.from_numpy(rows).to(device, non_blocking=True)
+    gathered = None if rollout is None else packed.gather(rollout).to(device, non_blocking=True)
+    return MicroBatch(packed.to(device, non_blocking=True), advantages, gathered, of_agent)

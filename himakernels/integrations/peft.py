@@ -138,7 +138,8 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
         model: a PeftModel whose adapters are LoRA on linear layers. Which of them is active does not matter.
         names: for each policy its adapter, None for the bare base model. An adapter adds nothing where it has no layer, and
             gets no gradient (None, not zeros) where it has no tokens.
-        segments: [len(names) + 1] int32, ascending, from 0 to T (`PackedTree.segments`); its values are read once, here.
+        segments: [len(names) + 1] int32, ascending, from 0 to T (`PackedTree.segments`); its values are read once, here: on
+            the CPU, where a PackedTree keeps them, without waiting for a GPU.
             Tokens are counted row by row: an input [1, T] of packed tokens, or [N, L] whose rows are ordered by adapter.
         check_base: compare the names of the base models that the adapters were made for.
 

@@ -199,13 +199,13 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
     decoder = check_decoder(base_of(model), ATTENTION)
     embedding: Any = decoder.get_input_embeddings().weight  # [V, H]
     device = embedding.device
-    for name in ("token_ids", "position_ids", "subtree_end", "rows", "leaf"):
+    for name in ("token_ids", "position_ids", "subtree_end", "rows"):
         check_device(f"packed.{name}", getattr(packed, name), device)
     if device.type == "cpu":
         check_range("packed.token_ids", packed.token_ids, embedding.shape[0])
     if packed.num_tokens == 0:
         return embedding[packed.token_ids]  # type: ignore[no-any-return]
-    check_depth(decoder.config, packed.position_ids[packed.leaf] + 1)
+    check_depth(decoder.config, packed.shortest, packed.longest)
     check_step(model, packed.segments)
     attended = Attended()
     with handed_on(decoder.config):

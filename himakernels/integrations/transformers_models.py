@@ -132,15 +132,12 @@ def max_positions(config: Any) -> int | None:
     return max([limit, *reach])
 
 
-def check_depth(config: PreTrainedConfig, lengths: torch.Tensor) -> None:
-    """ValueError unless the model's positions reach the longest of `lengths` [N] (tokens from root to leaf), as alone.
+def check_depth(config: PreTrainedConfig, shortest: int, longest: int) -> None:
+    """ValueError unless the model's positions reach sequences of `shortest` to `longest` tokens as they reach each alone.
 
     A rotary embedding of type longrope has one set of frequencies for calls whose longest sequence exceeds
     `original_max_position_embeddings` and another for the rest, so a forest must lie on one side of it.
     """
-    if lengths.numel() == 0:
-        return
-    longest, shortest = int(lengths.max()), int(lengths.min())
     limit = max_positions(config)
     if limit is not None and longest > limit:
         raise ValueError(

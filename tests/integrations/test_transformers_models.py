@@ -209,10 +209,10 @@ def test_no_rows_give_a_connected_nothing() -> None:
 def test_longrope_must_not_change_within_a_forest() -> None:
     rope = {"rope_type": "longrope", "original_max_position_embeddings": 8}
     config = SimpleNamespace(model_type="phi3", max_position_embeddings=64, rope_parameters=rope)
-    for lengths in ([3, 8], [9, 60], []):
-        check_depth(config, torch.tensor(lengths))
+    for shortest, longest in ((3, 8), (9, 60), (0, 0)):
+        check_depth(config, shortest, longest)
     with pytest.raises(ValueError, match=r"all within or all beyond the 8 tokens .*'phi3' changes its frequencies, got 8 to 9"):
-        check_depth(config, torch.tensor([8, 9]))
+        check_depth(config, 8, 9)
 
 
 def test_the_longrope_follows_the_depth() -> None:

@@ -175,8 +175,8 @@ def grouped_lora(
         x: [T, H_in] fp32, bf16, fp16 (or fp64 on the CPU), ordered by adapter; differentiable.
         a: A matrices [r_i, H_in] of one dtype, that of x or fp32; differentiable. Ranks may differ, also be 0: no adapter.
         b: A matrices [H_out, r_i] of the same dtype; differentiable.
-        segments: [A + 1] int32, ascending, from 0 to T: where each adapter's tokens start (`PackedTree.segments`). An adapter
-            may have none.
+        segments: [A + 1] int32, ascending, from 0 to T: where each adapter's tokens start (`PackedTree.segments`, brought to
+            the device of x). An adapter may have none.
         scaling: A numbers, alpha / r by custom.
         base: [T, H_out] in the dtype of x, what the shared layer gave; differentiable. None counts as zeros.
 
