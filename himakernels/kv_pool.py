@@ -119,7 +119,7 @@ class KVPool:
         for name, blocks in ends.items():
             if blocks.size and not 0 <= blocks.min() <= blocks.max() < self.num_blocks:
                 raise ValueError(f"{name}: expected blocks in [0, {self.num_blocks}), got {blocks.min()} to {blocks.max()}")
-        sources, targets = (torch.from_numpy(blocks).to(self.keys.device) for blocks in ends.values())
+        sources, targets = (torch.from_numpy(blocks).to(self.keys.device, non_blocking=True) for blocks in ends.values())
         if sources.numel():
             for pool in (self.keys, self.values):
                 pool.index_copy_(1, targets, pool.index_select(1, sources))

@@ -36,6 +36,7 @@ class PagedStep:
     block_table: torch.Tensor  # [N, M] int32
     cu_seqlens: torch.Tensor  # [N + 1] int32, of the new tokens
     seq_lens: torch.Tensor  # [N] int32, new tokens included
+    longest: int  # the largest of seq_lens, 0 for none
 
     @staticmethod
     def of(
@@ -84,6 +85,7 @@ class PagedStep:
             block_table=put(table),
             cu_seqlens=put(bounds.astype(np.int32)),
             seq_lens=put(end.astype(np.int32)),
+            longest=int(end.max(initial=0)),
         )
 
 

@@ -23,6 +23,8 @@ import tiny_policies  # noqa: E402
 from decoder_runs import Sample, make_model, pack_samples  # noqa: E402
 from test_transformers_peft import RANKS, adapted  # noqa: E402
 
+from trainer.engine import SamplingParams  # noqa: E402
+from trainer.engine.local import LocalConfig, LocalEngine  # noqa: E402
 from trainer.learner import Learner, LearnerConfig  # noqa: E402
 
 HEAD = {"head_logits_fwd_kernel", "logits_stats_fwd_kernel", "logits_bwd_kernel", "head_dhidden_bwd_kernel"}
@@ -30,7 +32,7 @@ ATTENTION = {"tree_attention_fwd_kernel", "tree_attention_bwd_dq_kernel", "tree_
 LORA = {"grouped_lora_shrink_kernel", "grouped_lora_expand_kernel", "grouped_lora_wgrad_kernel"}
 CASES: dict[str, tuple[Callable[[], Any], set[str]]] = {}  # what to run, and kernels that it must launch
 ROOT = str(Path(__file__).resolve().parents[2])
-# For norms and losses before the update, and for the metrics after it.
+# The learner: for norms and losses before the update, and for the metrics after it.
 WAITS = {"learner, step": 2, "learner, sft_step": 2}
 PREPARED: dict[str, Any] = {}  # made on the CPU, before
 
@@ -143,6 +145,18 @@ def learner(step: str) -> None:
     assert getattr(made, step)(batch).micro_batches > 1
 
 
+def engine(lean: bool) -> None:
+    """Two prompts with a common beginning, the first once more from the cache; each step ends with its tokens."""
+    policies, batch = PREPARED[f"engine, lean {lean}"]
+    (base,) = policies.bases
+    move(base.model)
+    params = SamplingParams(max_new_tokens=3, temperature=0.7, top_k=5, top_p=0.9, min_p=0.01)
+    made = LocalEngine(policies, LocalConfig(lean=lean, token_budget=4096))
+    for prompts in (batch, batch[:1]):
+        (first, *_), *_ = made.generate(prompts, 2, params, "qa")
+        assert len(first.token_ids) == 3
+
+
 def noticed(kind: str) -> None:
     """What must be noticed."""
     x = randn(20, 53)
@@ -174,6 +188,11 @@ def prepare() -> None:
         policies = tiny_policies.policies()
         PREPARED[f"learner, {step}"] = policies, tiny_policies.sequences(policies, tiny_policies.AGENTS)
         CASES[f"learner, {step}"] = lambda step=step: learner(step), ATTENTION | HEAD | LORA
+    for lean in (False, True):
+        prompts = [[*range(2, 40), last] for last in (50, 51)]
+        PREPARED[f"engine, lean {lean}"] = tiny_policies.policies(), prompts
+        CASES[f"engine, lean {lean}"] = lambda lean=lean: engine(lean), {"paged_attention_fwd_kernel"}
+        WAITS[f"engine, lean {lean}"] = 6  # steps
     PREPARED["decoding"] = make_model("qwen3", torch.bfloat16, attention=hf.ATTENTION)
     CASES["decoding"] = decoding, {"paged_attention_fwd_kernel"}
 

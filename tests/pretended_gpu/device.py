@@ -152,9 +152,11 @@ def register() -> None:
 
     def moved(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         target = kwargs.get("device", args[0] if args else None)
+        if isinstance(target, torch.Tensor):
+            target, kwargs = target.device, {"dtype": target.dtype, **kwargs}
         arrives = isinstance(target, (str, torch.device)) and torch.device(target).type == DEVICE
         if not arrives or self.device.type == DEVICE:
-            return to(self, *args, **kwargs)
+            return to(self, *args, **kwargs) if args else to(self, **kwargs)
         there = ghost(self).to(kwargs.get("dtype", self.dtype))
         if not kwargs.get("non_blocking"):
             _wait(there)

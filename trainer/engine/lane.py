@@ -114,7 +114,7 @@ class Lane:
         scheduler, rows = self.scheduler, self.scheduler.rows
         used = int(rows.blocks[batch.rows].max())
         step = paged.PagedStep.of(scheduler.pool, rows.table[batch.rows, :used], batch.cached, batch.counts)
-        token_ids = torch.from_numpy(batch.token_ids).to(self.device)
+        token_ids = torch.from_numpy(batch.token_ids).to(self.device, non_blocking=True)
         ends = np.cumsum(batch.counts)
         # Where the tokens of each policy begin: those of its first sequence.
         first = np.searchsorted(batch.policies, np.arange(len(self.names) + 1))
@@ -127,7 +127,7 @@ class Lane:
                 done = np.ones(len(ends), np.bool_)
                 done[[i for i, job in batch.jobs if job.end < len(job.tokens)]] = False
                 sequences = done.nonzero()[0]
-                wanted = torch.from_numpy(ends[sequences] - 1).to(self.device)
+                wanted = torch.from_numpy(ends[sequences] - 1).to(self.device, non_blocking=True)
                 logits = self.lean.step(step, token_ids, parts, [self.versions[name] for name in self.names], wanted)
             else:
                 sequences = np.arange(len(ends))
@@ -144,7 +144,7 @@ class Lane:
         """A token for each of the rows `at` from logits[sources]; lets go of those that end with it."""
         rows, scheduler = self.scheduler.rows, self.scheduler
         if len(sources) != len(logits) or (sources != np.arange(len(sources))).any():
-            logits = logits[torch.from_numpy(sources).to(logits.device)]
+            logits = logits[torch.from_numpy(sources).to(logits.device, non_blocking=True)]
         count, styles = rows.count[at], rows.params[at]
         drawn = self.styles.draw(logits, styles, rows.u[at, count])
         tokens, logprobs, sampling = (t.numpy() for t in drawn)

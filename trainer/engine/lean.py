@@ -86,7 +86,7 @@ class LeanDecoder:
         heads, kv, D = self.heads, self.kv_heads, self.head_dim
         hidden: torch.Tensor = functional.embedding(token_ids, self.model.model.embed_tokens.weight)
         T = len(token_ids)
-        cos, sin = self._rope(step.position_ids)
+        cos, sin = self._rope(step.position_ids, step.longest)
         for i, block in enumerate(self.blocks):
             attention = block.self_attn
             x = functional.rms_norm(hidden, hidden.shape[-1:], block.input_layernorm.weight, self.eps)
@@ -111,9 +111,8 @@ class LeanDecoder:
         x = functional.rms_norm(hidden[wanted], hidden.shape[-1:], self.model.model.norm.weight, self.eps)
         return _product(x, self.head.weight, self.head.bias)
 
-    def _rope(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin [T, 1, D] as `x cos + roll(x) sin` wants them."""
-        longest = int(positions.max()) + 1
+    def _rope(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin [T, 1, D] of `positions`, which are below `longest`, as `x cos + roll(x) sin` wants them."""
         if longest > len(self._cos):
             most = max_positions(self.model.config) or 2 * longest
             at = torch.arange(max(longest, min(2 * longest, most)), device=positions.device)

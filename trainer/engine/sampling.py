@@ -1,5 +1,6 @@
 """From a row of logits and a uniform number to a token: pure functions on [B, V]."""
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ def support(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
         dropped = torch.empty_like(before, dtype=torch.bool).scatter_(-1, order, before >= params.top_p)
         scores = scores.masked_fill(dropped, -torch.inf)
     if params.min_p > 0:
-        smallest = scores.amax(-1, keepdim=True) + torch.tensor(params.min_p, dtype=torch.float64).log().to(scores)
+        smallest = scores.amax(-1, keepdim=True) + math.log(params.min_p)
         scores = scores.masked_fill(scores < smallest, -torch.inf)
     return scores
 
@@ -108,21 +109,29 @@ class Styles:
         kinds = self._kinds[numbers]
         first = int(kinds[0])
         if (kinds == first).all():
-            found = next_tokens(logits, self.params[first], torch.from_numpy(u).to(logits.device))
-            return Drawn(*(t.cpu() for t in found))
+            return _draw(logits, self.params[first], torch.from_numpy(u))
         size = len(kinds)
         out = Drawn(torch.empty(size, dtype=torch.int64), torch.empty(size), torch.empty(size))
         for kind in np.unique(kinds).tolist():
             at = torch.from_numpy((kinds == kind).nonzero()[0])
-            part = next_tokens(logits[at.to(logits.device)], self.params[kind], torch.from_numpy(u)[at].to(logits.device))
+            part = _draw(logits[at.to(logits.device, non_blocking=True)], self.params[kind], torch.from_numpy(u)[at])
             for column, values in zip(out, part, strict=True):
-                column[at] = values.cpu()
+                column[at] = values
         return out
 
     def stops(self, tokens: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each token ends its sample."""
         ended: NDArray[np.bool_] = (tokens[:, None] == self._stops[numbers]).any(1)
         return ended
+
+
+def _draw(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -> Drawn:
+    """`next_tokens` with u and the result on the CPU, which one wait for the device brings there."""
+    found = next_tokens(logits, params, u.to(logits.device, non_blocking=True))
+    if logits.device.type == "cpu":
+        return found
+    tokens, logprobs, sampling = torch.stack([column.double() for column in found]).cpu()
+    return Drawn(tokens.long(), logprobs.float(), sampling.float())
 
 
 def _draws_from(params: SamplingParams) -> tuple[float, ...]:
