@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from himakernels.checks import check_device, check_dtype, check_range, check_shape
 from himakernels.integrations.transformers import ATTENTION, Attended, handed_on
-from himakernels.integrations.transformers_models import base_of, check_decoder, ropes_of
+from himakernels.integrations.transformers_models import base_of, check_decoder, max_positions, ropes_of
 from himakernels.kv_pool import KVPool
 
 __all__ = ["PagedStep", "kv_pool", "logits"]
@@ -152,6 +152,9 @@ def logits(model: torch.nn.Module, step: PagedStep, token_ids: torch.Tensor) -> 
     check_device("step", step.slots, vocabulary.device)
     if vocabulary.device.type == "cpu":
         check_range("token_ids", token_ids, vocabulary.shape[0])
+    limit = max_positions(decoder.config)
+    if limit is not None and step.longest > limit:
+        raise ValueError(f"step: expected at most {limit} tokens a sequence, the model's positions, got {step.longest}")
     attended = Attended()
     with handed_on(decoder.config):
         out = model(

@@ -197,6 +197,9 @@ def test_errors() -> None:
             paged.logits(model, step, ids.int())
         with pytest.raises(ValueError, match=rf"token_ids: expected values in \[0, {V}\), got {V} at index 1"):
             paged.logits(model, step, torch.tensor([1, V, 3]))
+        short = make_model("llama", max_position_embeddings=7, attention=hf.ATTENTION).eval()
+        with pytest.raises(ValueError, match="step: expected at most 7 tokens a sequence, the model's positions, got 8"):
+            paged.logits(short, paged.PagedStep.of(pool, table, [7, 0], [1, 2]), ids)
         with pytest.raises(ValueError, match="keys: expected shape"):
             paged.logits(
                 model, paged.PagedStep.of(paged.kv_pool(wide(), num_blocks=8, block_size=4), table, [0, 0], [1, 2]), ids
