@@ -5,7 +5,7 @@
 
 namespace himakernels {
 
-// Asks the system for the state of the tiles once; false where CPU or system has none.
+// Asks the system for the state of the tiles once, for the whole process; false where CPU or system has none.
 bool has_amx();
 
 // The shapes of the tiles of this thread, for as long as this lives.

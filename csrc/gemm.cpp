@@ -170,8 +170,9 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   if (M == 0 || N == 0) return;
   if (M * N * K < kSmall) threads = 1;
 
-  // Where C is long one way (a vocabulary) threads take slices of it and never meet: the other operand is packed again
-  // for each slice, which costs little, and a thread that is held up by another program holds up no other.
+  // Where C is long one way (a vocabulary, with up to seven threads at 32,000) threads take slices of it and never
+  // meet: the other operand is packed again for each slice, which costs little, and a thread that is held up by another
+  // program holds up no other.
   const bool tall = M > N;
   const int64_t size = tall ? M : N;
   const int64_t slice = std::min(kMaxSlice, size / (kSlicesPerThread * threads) / kMinSlice * kMinSlice);

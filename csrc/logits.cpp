@@ -40,7 +40,7 @@ HIMA_INLINE void for_each_vec(const T* x, int64_t begin, int64_t end, const Tran
   int64_t j = begin;
   for (; j + kWidth <= end; j += kWidth) body(transform.value(load_vec<Vec>(x + j)));
   if (j < end) {
-    Vec z = transform.value([&] {
+    Vec z = transform.value([&]() HIMA_INLINE_LAMBDA {
       Vec v{};
       for (int64_t l = 0; l < end - j; ++l) v[l] = static_cast<S>(to_float(x[j + l]));
       return v;
@@ -57,7 +57,8 @@ HIMA_INLINE void stats_row(const T* x, int64_t vocab, int64_t label, const Trans
   const int64_t ranges[2][2] = {{0, label}, {label + 1, vocab}};
   Vec top = broadcast<Vec>(-std::numeric_limits<S>::infinity());
   for (const auto& range : ranges)
-    for_each_vec<Vec>(x, range[0], range[1], transform, [&](Vec z) { top = z > top ? z : top; });
+    for_each_vec<Vec>(x, range[0], range[1], transform,
+                      [&](Vec z) HIMA_INLINE_LAMBDA { top = z > top ? z : top; });
   const S top_other = reduce_max(top);
   const S shift = top_other == -std::numeric_limits<S>::infinity() ? S(0) : top_other;
 
@@ -66,7 +67,7 @@ HIMA_INLINE void stats_row(const T* x, int64_t vocab, int64_t label, const Trans
   for (const auto& range : ranges) {
     for (int64_t begin = range[0]; begin < range[1]; begin += kBlock) {
       Vec block_sum{}, block_weighted{};
-      for_each_vec<Vec>(x, begin, std::min(range[1], begin + kBlock), transform, [&](Vec z) {
+      for_each_vec<Vec>(x, begin, std::min(range[1], begin + kBlock), transform, [&](Vec z) HIMA_INLINE_LAMBDA {
         const Vec d = z - shift;
         const Vec e = exp_vec<Vec>(d);
         block_sum += e;
@@ -101,7 +102,7 @@ HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, cons
   constexpr int64_t kWidth = kLanes<Vec>;
   // The label first: out may be x.
   const S label_x = static_cast<S>(to_float(x[label]));
-  const auto slope = [&](Vec v) {
+  const auto slope = [&](Vec v) HIMA_INLINE_LAMBDA {
     if (!transform.capped) return broadcast<Vec>(transform.inv_temperature);
     const Vec t = tanh_vec<Vec>(v * transform.inv_softcap);
     return (S(1) - t * t) * transform.inv_temperature;
@@ -117,7 +118,7 @@ HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, cons
   const double wide_lse = std::fabs(logprob) < std::fabs(lse) ? label_z - static_cast<double>(logprob) : lse;
   const S lse_high = static_cast<S>(wide_lse);
   const S lse_low = static_cast<S>(wide_lse - lse_high);
-  const auto grad = [&](Vec v) {
+  const auto grad = [&](Vec v) HIMA_INLINE_LAMBDA {
     const Vec log_p = (transform.value(v) - lse_high) - lse_low;
     const Vec p = exp_vec<Vec>(log_p);
     if constexpr (!kEntropy) return -p * coef * slope(v);

@@ -9,6 +9,7 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 says it of its own header
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 
 namespace himakernels {

@@ -10,6 +10,9 @@
 namespace himakernels {
 
 #define HIMA_INLINE inline __attribute__((always_inline))
+// For lambdas that take or give vectors: as functions of their own they would lack their caller's instruction set, and
+// with it its way to pass a vector.
+#define HIMA_INLINE_LAMBDA __attribute__((always_inline))
 
 typedef float Vec4 __attribute__((vector_size(16)));
 typedef float Vec8 __attribute__((vector_size(32)));

@@ -5,8 +5,8 @@
 
 namespace himakernels {
 
-// c[0:mr, 0:nr] (+)= sum_k a[k, 0:mr] b[k, 0:nr], from panels made by pack(); one chain of multiply-adds an element, k
-// ascending.
+// c[0:mr, 0:nr] (+)= sum_k a[k, 0:mr] b[k, 0:nr], from packed panels; of fp32 operands one chain of multiply-adds an
+// element, k ascending, of bf16 operands the instruction's own sums of pairs (AVX512-BF16) or of blocks (AMX).
 using TileFn = void (*)(int64_t k, const float* a, const float* b, float* c, int64_t ldc, bool accumulate);
 
 // How the operands are packed: as fp32; as pairs of bf16 along k; as blocks of such pairs (pack_blocks.h).
