@@ -69,7 +69,7 @@ def tree_attention(dtype: torch.dtype, D: int, *, group: int = 4, options: bool 
     q, k = meta(T, Hk * group, D, dtype=dtype), meta(T, Hk, D, dtype=dtype)
     tokens, sinks = meta(T, dtype=torch.int32), meta(Hk * group, dtype=dtype) if options else None
     numbers = {"scale": D**-0.5, "window": 1_024 if options else None, "softcap": 50.0 if options else None}
-    saved = tree_attention_fwd(q, k, k, tokens, tokens, sinks, **numbers)
+    saved = tree_attention_fwd(q, k, k, tokens, tokens, sinks, **numbers, with_rest=dtype.itemsize == 2)
     tree_attention_bwd(q, q, k, k, *saved, tokens, tokens, sinks, **numbers)
 
 

@@ -2,8 +2,8 @@
 
 bf16 and fp16 operands are widened while they are packed, and the logits of a chunk are fp32: the result is nearer to the
 truth than same-dtype eager torch, and no slower (measured: docs/log.md). Where the CPU multiplies bf16 faster (AMX; AMD from
-Zen 4 on), dlogits are rounded to bf16 for the two backward products, as eager torch does. fp64 is for gradcheck: there the
-products are torch's.
+Zen 4 on) bf16 operands are multiplied as they are, into fp32, and dlogits are rounded to bf16 for the two backward products,
+as eager torch does. fp64 is for gradcheck: there the products are torch's.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """tree_attention: the same bits whatever else is packed and for any number of threads, random forests, wrong variants; what
 nobody sees is not read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from himakernels import tree_attention, tree_attention_reference
+from himakernels.ops.tree_attention import op
 from himakernels.testing import INTERPRET, assert_gate, forest_of, random_depths
 
 pytestmark = pytest.mark.usefixtures("poison")
@@ -103,17 +104,55 @@ def test_the_same_bits_twice(device: torch.device) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def gradients_of(x: list[torch.Tensor], subtree_end: torch.Tensor, dtype: torch.dtype) -> Sequence[torch.Tensor]:
+    """dq, dk and dv of the reference on the CPU."""
+    leaves = [t.cpu().to(dtype).requires_grad_() for t in x[:3]]
+    out = tree_attention_reference(*leaves, subtree_end.cpu())
+    return torch.autograd.grad(out, leaves, x[3].cpu().to(dtype))
+
+
+def distance(a: torch.Tensor, truth: torch.Tensor) -> float:
+    return float((a.double().cpu() - truth).norm() / truth.norm())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_what_values_have_in_common_cancels(dtype: torch.dtype, device: torch.device) -> None:
     """Values of 16 +- 1: the row term is 60 times what it leaves. Eager torch is then off by 15 %; we by a rounding."""
     q, k, v, dout = operands(96, (4, 2), 16)
     x, forest = [t.to(device, dtype) for t in (q, k, v + 16, dout / 10 + 1)], forest_of([*range(96)], device)
-    leaves = [t.double().cpu().requires_grad_() for t in x[:3]]
-    out = tree_attention_reference(*leaves, forest[0].cpu())
-    truth = torch.autograd.grad(out, leaves, x[3].double().cpu())
+    truth = gradients_of(x, forest[0], torch.float64)
     for name, ours, want in zip(("dq", "dk"), results(x, forest)[1:], truth, strict=False):
-        error = float((ours.double().cpu() - want).norm() / want.norm())
-        assert error < torch.finfo(dtype).eps, (name, error)
+        assert distance(ours, want) < torch.finfo(dtype).eps, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_keys_have_in_common_hardly_shows(dtype: torch.dtype, device: torch.device) -> None:
+    """Keys of 16 +- 1, of which dq sees the +- 1: closer than eager (3.4 % in bf16). With ds of other weights than
+    the rounded ones of the forward, what a row's ds add up to meets the 16: 3.9 % in place of 2.5 %."""
+    q, k, v, dout = operands(96, (4, 2), 16)
+    x, forest = [t.to(device, dtype) for t in (q, k + 16, v, dout)], forest_of([*range(96)], device)
+    truth, eager = (gradients_of(x, forest[0], d)[0] for d in (torch.float64, dtype))
+    assert distance(results(x, forest)[1], truth) < 0.9 * distance(eager, truth)
+
+
+@pytest.mark.parametrize("with_sinks", [False, True])
+def test_what_a_backward_needs_is_kept_for_one_only(
+    with_sinks: bool, triton_route: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 16-bit rest of out, written on Triton: not under no_grad, also where a sink is a parameter."""
+    kept = []
+
+    def recorded(*args: Any, run: Any = op._op) -> Any:
+        kept.append(run(*args)[2].numel())
+        return run(*args)
+
+    monkeypatch.setattr(op, "_op", recorded)
+    q, k, v, _ = (t.to(device, torch.bfloat16).requires_grad_() for t in operands(20, (2, 1), 16))
+    sinks = torch.randn(2, device=device, requires_grad=True) if with_sinks else None
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            tree_attention(q, k, v, forest_of([*range(20)], device)[0], sinks=sinks)
+    assert kept == [0, q.numel() if triton_route else 0]
 
 
 @st.composite

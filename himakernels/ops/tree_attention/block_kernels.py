@@ -100,7 +100,8 @@ def weights(s, level):
     """exp2(s - level), at most 1: where scores are so large that their rounding is above 1, the difference may be positive.
 
     A level is a whole number. So weights of another level are these times a power of two, also once they are rounded to 16
-    bits: the backward, which has one level a row, meets the rounded weights that the forward made out from.
+    bits (in fp16 down to 2^-14): the backward, which has one level a row, meets the rounded weights that the forward made out
+    from.
     """
     return tl.exp2(tl.minimum(s - level, 0.0, propagate_nan=tl.PropagateNan.ALL))
 

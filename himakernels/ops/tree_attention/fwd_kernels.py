@@ -91,14 +91,8 @@ def tree_attention_fwd_kernel(
         shallowest = tl.min(position_q, axis=0)
 
     acc = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
-    if HAS_SINKS:
-        sink = tl.load(sinks_ptr + head).to(tl.float32) * LOG2E
-        floor = tl.maximum(tl.ceil(sink), _LOWEST)
-        level = tl.zeros([BLOCK_Q], tl.float32) + floor
-        total = tl.zeros([BLOCK_Q], tl.float32) + tl.exp2(sink - floor)
-    else:
-        level = tl.full([BLOCK_Q], _LOWEST, tl.float32)
-        total = tl.zeros([BLOCK_Q], tl.float32)
+    level = tl.full([BLOCK_Q], _LOWEST, tl.float32)
+    total = tl.zeros([BLOCK_Q], tl.float32)
     blocks = tl.cdiv(q_end, BLOCK_K)
     first = tl.load(begin_ptr + q_begin // BLOCK_K) // BLOCK_K
     while first < blocks:
@@ -127,6 +121,13 @@ def tree_attention_fwd_kernel(
             )  # fmt: skip
         first = last
 
+    if HAS_SINKS:  # last: below a large one fp16 would have no digits left for the weights
+        sink = tl.load(sinks_ptr + head).to(tl.float32) * LOG2E
+        now = tl.maximum(level, sink)
+        keep = tl.exp2(level - now)
+        total = total * keep + tl.exp2(sink - now)
+        acc *= keep[:, None]
+        level = now
     total = tl.where(offs_q < T, total, 1.0)  # lanes without a query
     out = acc / total[:, None]
     at = head.to(tl.int64) * stride_oh + offs_q.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
@@ -135,11 +136,6 @@ def tree_attention_fwd_kernel(
     if WITH_REST:
         tl.store(rest_ptr + at, round_to(out - rounded.to(tl.float32), out_ptr.dtype.element_ty), mask=mask_q)
     tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (level + tl.log2(total)) / LOG2E, mask=offs_q < T)
-
-
-def rest_shape(q: torch.Tensor, with_rest: bool) -> tuple[int, ...]:
-    """Of the forward's third result: [T, Hq, D] for 16-bit q where a backward may come, else [0]."""
-    return tuple(q.shape) if with_rest and q.dtype.itemsize == 2 else (0,)
 
 
 def tree_attention_fwd(
@@ -153,13 +149,13 @@ def tree_attention_fwd(
     scale: float,
     window: int | None,
     softcap: float | None,
-    with_rest: bool = True,
+    with_rest: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included; `rest_shape` in q's dtype: out's fp32 value less out."""
+    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included; the rest of out's fp32 value [T, Hq, D], else [0]."""
     T, Hq, D = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty(Hq, T, dtype=torch.float32, device=q.device)
-    rest = torch.empty(rest_shape(q, with_rest), dtype=q.dtype, device=q.device)
+    rest = torch.empty(q.shape if with_rest else 0, dtype=q.dtype, device=q.device)
     if out.numel() == 0:
         return out, lse, rest
     config, _, _ = attention_configs(q)

@@ -50,7 +50,7 @@ def _fwd(
 
 def _fwd_fake(q: torch.Tensor, *others: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    with_rest = others[-1] and use_triton(q) and q.dtype.itemsize == 2
+    with_rest = others[-1] and use_triton(q)
     return q.new_empty(q.shape), q.new_empty(q.shape[1], q.shape[0], dtype=wide), q.new_empty(q.shape if with_rest else 0)
 
 
@@ -116,8 +116,8 @@ class _TreeAttention(torch.autograd.Function):
         scale: float,
         window: int,
         softcap: float,
+        with_rest: bool,
     ) -> torch.Tensor:
-        with_rest = any(ctx.needs_input_grad)
         out, lse, rest = _op(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap, with_rest)
         ctx.save_for_backward(q, k, v, out, lse, rest, subtree_end, position_ids, sinks)
         ctx.numbers = (scale, window, softcap)
@@ -128,7 +128,7 @@ class _TreeAttention(torch.autograd.Function):
         refuse_second_derivative()
         needs = list(ctx.needs_input_grad[:4])
         grads = _op_bwd(dout.contiguous(), *ctx.saved_tensors, *ctx.numbers, needs)
-        return *(grad if need else None for grad, need in zip(grads, needs, strict=True)), None, None, None, None, None
+        return *(grad if need else None for grad, need in zip(grads, needs, strict=True)), *(None,) * 6
 
 
 def check_attention(
@@ -203,12 +203,13 @@ def tree_attention(
     Returns:
         out [T, Hq, D] in q's dtype, contiguous.
 
-    Numerics: products, softmax and sums in fp32 (fp64 for fp64); only what is returned is rounded. No scores of T x T are in
-    memory: blocks that no query of a block sees are skipped. No atomics: the same bits twice, on the CPU for any number of
-    threads. On the CPU, with finite inputs, out and dq of a token depend on nothing but what it sees (the same bits in the
-    forest, in its tree, and on its path alone), dk and dv on nothing but the token's tree. NaN in q shows in out; NaN or inf
-    in one token may reach tokens that don't see it, also in gradients. Only the gradients that are asked for are computed on
-    the CPU; a second derivative raises.
+    Numerics: products, softmax and sums in fp32 (fp64 for fp64); on the CPU only what is returned is rounded, on GPU also, of
+    16-bit operands, weights and ds to the operands' dtype for their products. No scores of T x T are in memory: blocks that
+    no query of a block sees are skipped. No atomics: the same bits twice, on the CPU for any number of threads. On the CPU,
+    with finite inputs, out and dq of a token depend on nothing but what it sees (the same bits in the forest, in its tree,
+    and on its path alone), dk and dv on nothing but the token's tree. NaN in q shows in out; NaN or inf in one token may
+    reach tokens that don't see it, also in gradients. Only the gradients that are asked for are computed on the CPU; a second
+    derivative raises.
 
     Raises:
         ValueError, TypeError: shape, dtype, device, head count, stride or option that does not fit; on the CPU also a
@@ -237,4 +238,6 @@ def tree_attention(
         float(q.shape[2] ** -0.5 if scale is None else scale),
         0 if window is None else min(window, _MAX_WINDOW),
         float(softcap or 0.0),
+        # What out's rounding takes away is kept where a backward may want it.
+        q.dtype.itemsize == 2 and torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (q, k, v, sinks)),
     )
