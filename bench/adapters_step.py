@@ -20,7 +20,7 @@ from bench.batches import PackedBatch
 from bench.compare import table
 from bench.contenders import DTYPES, OPTIONS
 from bench.measure import device_name, time_in_turns, version
-from bench.training_step import ROUNDINGS, TERMS, qwen3
+from bench.training_step import DEVICE, ROUNDINGS, TERMS, qwen3
 from himakernels import pack, vrgrpo_loss
 from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.testing import assert_gate
@@ -33,7 +33,10 @@ OURS = "himakernels, packed"
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Samples [A, n, L] of the agents, all tokens but the first trained, and their advantages [A, n]."""
+    """Samples [A, n, L] of the agents, all tokens but the first trained, and their advantages [A, n].
+
+    They lie on the CPU: every step moves them.
+    """
 
     samples: torch.Tensor
     advantages: torch.Tensor
@@ -71,6 +74,7 @@ def packed(model: Any, work: Work) -> None:
         policy_id=owner,
         agent_id=owner,
     )
+    tree = tree.to(DEVICE)
     with packed_adapters(model, AGENTS, tree.segments):
         hidden = hf.hidden_states(model, tree)
     old = torch.nn.functional.pad(work.old_logprobs, (1, 0)).flatten()
@@ -79,10 +83,10 @@ def packed(model: Any, work: Work) -> None:
         hf.output_head(model).weight,
         tree.labels,
         sample_id=tree.sample_id,
-        advantages=work.advantages.flatten(),
+        advantages=work.advantages.flatten().to(DEVICE),
         agent_id=tree.agent_id,
         num_agents=A,
-        old_logprobs=tree.gather(old),
+        old_logprobs=tree.gather(old.to(DEVICE)),
         clip_low=OPTIONS.clip_low,
         clip_high=OPTIONS.clip_high,
     ).loss.backward()
@@ -94,21 +98,22 @@ def sequential(loss: opponents.Loss) -> Callable[[Any, Work], None]:
     def run(model: Any, work: Work) -> None:
         model.set_attn_implementation("sdpa")
         _, n, L = work.samples.shape
-        zeros = torch.zeros(n, dtype=torch.int64)
+        zeros = torch.zeros(n, dtype=torch.int64, device=DEVICE)
+        samples, advantages, old = (t.to(DEVICE) for t in (work.samples, work.advantages, work.old_logprobs))
         for a, name in enumerate(AGENTS):
             model.set_adapter(name)
             decoder = model.get_base_model()
-            hidden = decoder.model(input_ids=work.samples[a], use_cache=False).last_hidden_state[:, :-1]
+            hidden = decoder.model(input_ids=samples[a], use_cache=False).last_hidden_state[:, :-1]
             batch = PackedBatch(
                 hidden=hidden.flatten(0, 1),
                 weight=decoder.lm_head.weight,
-                labels=work.samples[a, :, 1:].flatten(),
-                sample_id=torch.arange(n).repeat_interleave(L - 1),
+                labels=samples[a, :, 1:].flatten(),
+                sample_id=torch.arange(n, device=DEVICE).repeat_interleave(L - 1),
                 agent_id=zeros,
                 group_id=zeros,
-                rewards=work.advantages[a],
-                advantages=work.advantages[a],
-                old_logprobs=work.old_logprobs[a].flatten(),
+                rewards=advantages[a],
+                advantages=advantages[a],
+                old_logprobs=old[a].flatten(),
             )
             loss(batch, OPTIONS).backward()
 

@@ -125,15 +125,15 @@ def compile_variant(variant: str, arch: str) -> list[Row]:
         hip = arch.startswith("gfx")
         binary = compiled.asm["hsaco" if hip else "cubin"]
         registers, spills = _hip_usage(compiled.asm["amdgcn"]) if hip else _cuda_usage(binary)
-        shared, error_text = compiled.metadata.shared, ""
+        shared, errors = compiled.metadata.shared, []
         if shared > SHARED_LIMIT[arch]:
-            error_text = f"shared memory above the limit of {SHARED_LIMIT[arch]}"
-        elif spills and not is_allowed(launch.name, variant, arch, spills):
-            error_text = "spills"
+            errors.append(f"shared memory above the limit of {SHARED_LIMIT[arch]}")
+        if spills and not is_allowed(launch.name, variant, arch, spills):
+            errors.append("spills")
         matrix = _matrix_instruction(compiled.asm["amdgcn" if hip else "ptx"])
         if variant.startswith(WIDE_PRODUCTS) and matrix != WIDEST.get(arch, matrix):
-            error_text = f"matrix instruction {matrix}, not {WIDEST[arch]}"
-        rows.append(Row(launch.name, variant, arch, registers, spills, shared, len(binary), matrix, error_text))
+            errors.append(f"matrix instruction {matrix}, not {WIDEST[arch]}")
+        rows.append(Row(launch.name, variant, arch, registers, spills, shared, len(binary), matrix, "; ".join(errors)))
     return rows
 
 

@@ -88,45 +88,48 @@ def make_batch(
 ) -> PackedBatch:
     """A batch of groups of 8 siblings. Group g belongs to agent g % agents.
 
+    It is drawn on `device`, as the CPU's serial generator takes half a minute for a large head: a seed gives other numbers
+    on another kind of device.
+
     Args:
         ragged: samples of one half to one and a half of the mean length; otherwise all have rows / samples rows.
         shuffled: the rows of all samples lie in random order.
         ignored: the fraction of rows whose label is -100.
         off_policy: the standard deviation of logprobs - old_logprobs.
     """
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator(device).manual_seed(seed)
     n, s = shape.rows, shape.samples
-    shares = torch.rand(s, generator=g) + 0.5 if ragged else torch.ones(s)
+    shares = torch.rand(s, generator=g, device=device) + 0.5 if ragged else torch.ones(s, device=device)
     ends = (shares.cumsum(0) / shares.sum() * n).round().long()
-    sample_id = torch.searchsorted(ends, torch.arange(n), right=True).clamp(max=s - 1)
+    sample_id = torch.searchsorted(ends, torch.arange(n, device=device), right=True).clamp(max=s - 1)
     if shuffled:
-        sample_id = sample_id[torch.randperm(n, generator=g)]
-    group_id = torch.arange(s) // 8
-    rewards = (torch.rand(s, generator=g) * 4).round() / 4
+        sample_id = sample_id[torch.randperm(n, generator=g, device=device)]
+    group_id = torch.arange(s, device=device) // 8
+    rewards = (torch.rand(s, generator=g, device=device) * 4).round() / 4
     grouped = torch.stack([rewards[group_id == i].mean() for i in group_id.tolist()])
     spread = torch.stack([rewards[group_id == i].std() for i in group_id.tolist()])
 
     # Logits have a standard deviation of about 2 nats, as a small language model's.
-    hidden = torch.randn(n, shape.hidden, generator=g).to(dtype)
-    weight = (torch.randn(shape.vocab, shape.hidden, generator=g) * (2 / math.sqrt(shape.hidden))).to(dtype)
-    labels = torch.randint(shape.vocab, (n,), generator=g)
-    labels[torch.rand(n, generator=g) < ignored] = -100
+    hidden = torch.randn(n, shape.hidden, generator=g, device=device).to(dtype)
+    weight = (torch.randn(shape.vocab, shape.hidden, generator=g, device=device) * (2 / math.sqrt(shape.hidden))).to(dtype)
+    labels = torch.randint(shape.vocab, (n,), generator=g, device=device)
+    labels[torch.rand(n, generator=g, device=device) < ignored] = -100
     # Normal logits have logsumexp = log V + variance / 2: near enough to place old_logprobs, without a matrix product.
     scale = 2 / math.sqrt(shape.hidden) * hidden.float().norm(dim=1)
     logprobs = (hidden.float() * weight[labels.clamp(min=0)].float()).sum(1) - math.log(shape.vocab) - scale**2 / 2
-    noise = torch.randn(3, n, generator=g) * off_policy
+    noise = torch.randn(3, n, generator=g, device=device) * off_policy
     return PackedBatch(
-        hidden=hidden.to(device).requires_grad_(),
-        weight=weight.to(device).requires_grad_(not frozen_head),
-        labels=labels.to(device),
-        sample_id=sample_id.to(device),
-        agent_id=(group_id % agents).to(device),
-        group_id=group_id.to(device),
-        rewards=rewards.to(device),
-        advantages=((rewards - grouped) / (spread + 1e-4)).to(device),
-        old_logprobs=(logprobs + noise[0]).to(device),
-        ref_logprobs=(logprobs + noise[1]).to(device),
-        rollout_logprobs=(logprobs + noise[0] + noise[2] / 3).to(device),
+        hidden=hidden.requires_grad_(),
+        weight=weight.requires_grad_(not frozen_head),
+        labels=labels,
+        sample_id=sample_id,
+        agent_id=group_id % agents,
+        group_id=group_id,
+        rewards=rewards,
+        advantages=(rewards - grouped) / (spread + 1e-4),
+        old_logprobs=logprobs + noise[0],
+        ref_logprobs=logprobs + noise[1],
+        rollout_logprobs=logprobs + noise[0] + noise[2] / 3,
     )
 
 

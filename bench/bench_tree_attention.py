@@ -65,10 +65,10 @@ class Operands:
     """q, k, v and dout of the tree, and of the padded batch of its samples."""
 
     def __init__(self, tree: Tree, dtype: torch.dtype) -> None:
-        g = torch.Generator().manual_seed(0)
+        g = torch.Generator(DEVICE).manual_seed(0)
         heads = (tree.query_heads, tree.key_heads, tree.key_heads, tree.query_heads)
         self.tree = tree
-        self.packed = [torch.randn(tree.tokens, h, tree.head_dim, generator=g).to(DEVICE, dtype) for h in heads]
+        self.packed = [torch.randn(tree.tokens, h, tree.head_dim, generator=g, device=DEVICE).to(dtype) for h in heads]
         self.subtree_end, self.position_ids = forest_of(tree.depths, DEVICE)
         prefix = torch.arange(tree.prefix).expand(tree.branches, tree.prefix)
         own = tree.prefix + torch.arange(tree.branches * tree.length).view(tree.branches, tree.length)

@@ -4,9 +4,10 @@
 """
 
 import argparse
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -75,8 +76,8 @@ def milliseconds(timing: Timing) -> str:
 
 def compare(
     shape: Shape, dtype: str, form: str, *, rounds: int, memory: bool = True, only: list[str] | None = None
-) -> dict[str, object]:
-    """Runs everybody, prints the table, returns the numbers."""
+) -> Iterator[dict[str, object]]:
+    """Runs everybody and prints the table. Yields its one result whenever there are more numbers in it."""
     gate(DTYPES[dtype], form)
     contenders: dict[str, Contender] = {n: c for n, c in FORMS[form].items() if only is None or n in only or n == OURS}
     missing = [name for name, c in contenders.items() if not c.installed]
@@ -88,8 +89,20 @@ def compare(
     for name in slow & calls.keys():
         warm_up(contenders[name], batch, DTYPES[dtype], form)()
     timings = time_in_turns(calls, rounds, slow)
+    peaks: dict[str, dict[str, float]] = {}
+    result: dict[str, object] = {
+        "shape": asdict(shape),
+        "dtype": dtype,
+        "form": form,
+        "timings": {name: asdict(t) for name, t in timings.items()},
+        "peaks": peaks,
+    }
+    yield result
     torch.cuda.empty_cache()  # the processes below need the device's memory; without a GPU this does nothing
-    peaks = {name: peak_bytes(name, shape, dtype, form) for name in calls if name != BARE} if memory else {}
+    for name in calls:
+        if memory and name != BARE:
+            peaks[name] = peak_bytes(name, shape, dtype, form)
+            yield result
 
     base = timings.get(BARE, timings[OURS]).median
     head = ["forward + backward", "ms", "IQR", "x bare" if BARE in timings else "x ours", "tokens/s"]
@@ -113,23 +126,16 @@ def compare(
     rows += [[name, "not installed", *[""] * 6] for name in missing]
     say(f"\n{form}, {dtype}, R = {shape.rows:,}, H = {shape.hidden:,}, V = {shape.vocab:,}, {device_name()}")
     say(table(rows))
-    result: dict[str, object] = {
-        "shape": asdict(shape),
-        "dtype": dtype,
-        "form": form,
-        "timings": {name: asdict(t) for name, t in timings.items()},
-        "peaks": peaks,
-    }
     if form == "linear":
         result["fp32_dweight_bytes"] = fp32_dweight_bytes(batch)
         if peaks:
             say(memory_line(peaks, fp32_dweight_bytes(batch)))
         result["inactive"] = print_inactive(inactive_backward(shape, DTYPES[dtype], rounds))
+        yield result
     if torch.cuda.is_available():
         ours = peaks.get(OURS)
         for limit in limits_for(shape, form, dtype):
             say(against_limit(limit, timings[OURS].median, ours and ours["peak"] - ours["outputs"]))
-    return result
 
 
 def print_inactive(timings: dict[str, Timing]) -> dict[str, object]:
@@ -186,14 +192,14 @@ def main() -> None:
     args = parser.parse_args()
     settings = configuration()
     say(f"{settings['device']}, {settings['threads']} threads; {settings['versions']}")
-    results = [
-        compare(BY_NAME[s], dtype, form, rounds=args.rounds, memory=not args.no_memory, only=args.only)
-        for s in args.shape
-        for form in args.form
-        for dtype in args.dtype
-    ]
+    results: list[dict[str, object]] = []
+    for shape, form, dtype in itertools.product(args.shape, args.form, args.dtype):
+        results.append({})
+        for results[-1] in compare(BY_NAME[shape], dtype, form, rounds=args.rounds, memory=not args.no_memory, only=args.only):
+            if args.json:  # at once: an interrupt loses nothing
+                write_json(settings, results, args.json)
     if args.json:
-        say(f"written to {write_json(settings, results, args.json)}")
+        say(f"written to {args.json}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # One run on an NVIDIA GPU within a time limit: build, tests of the kernels, the benches that have a target, one table.
 #
-#   bench/gpu.sh [FOLDER]     FOLDER (default bench/results) gets <gpu>-<date>.json and gpu.log
+#   bench/gpu.sh [FOLDER]     FOLDER (default bench/results) gets <gpu>-<date>.json and gpu.log; in gpu-stages/ what each stage
+#                             wrote, emptied at the start
 #   LIMIT=540                 seconds for everything; what comes first matters most, what there is no time for is left out
 #   PYTHON=python3            an interpreter with torch (CUDA), triton, transformers, peft, pytest, hypothesis, pytest-benchmark,
 #                             pybind11 and setuptools; nothing is downloaded
+#
+# It needs GNU coreutils 8.31 or newer (env --default-signal).
 #
 # Every stage has a limit of its own, and a stage that fails stops no other. Exit status: 0 all passed, 1 something failed or
 # was cut short (the last lines say what), 2 there is no GPU.
@@ -12,10 +15,11 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 readonly results=${1:-bench/results} limit=${LIMIT:-540} work=build/gpu
+readonly parts=$results/gpu-stages
 readonly table_seconds=20 grace=15 # for the table at the end; between an interrupt and the end of a stage
 export PYTHON=${PYTHON:-python3}
 export TRITON_CACHE_DIR=$PWD/$work/triton TORCHINDUCTOR_CACHE_DIR=$PWD/$work/inductor # a second run compiles nothing
-export logs=$PWD/$work/logs
+export logs=$parts/logs
 failed=()
 
 # stage NAME SECONDS COMMAND...: runs the command for at most SECONDS, or what is left of the limit.
@@ -66,40 +70,45 @@ tests() {
   done
 }
 
-# attention SECONDS TREES: ours beside FlexAttention, which compiles half a minute a case.
+# attention SECONDS TREES: ours beside FlexAttention, whose compiler takes most of the time.
 attention() {
   stage "attention, $2" "$1" "$PYTHON" -m pytest bench/bench_tree_attention.py -s -p no:cacheprovider \
     -k "bfloat16 and (himakernels or FlexAttention) and not packing and ($2)" \
-    --benchmark-json="$work/parts/attention ${2%% *}.json"
+    --benchmark-json="$parts/attention ${2%% *}.json"
 }
 
-# loss SECONDS FORM SHAPE...: ours beside eager torch and the bare products, at the shapes that have a limit.
+# loss SECONDS FORM SHAPE OPTION...: ours beside eager torch and the bare products, at a shape that has a limit.
 loss() {
-  local seconds=$1 form=$2
-  shift 2
-  stage "loss, $form" "$seconds" "$PYTHON" -m bench.compare --form "$form" --shape "$@" --dtype bfloat16 --rounds 10 \
-    --only "eager torch" --json "$work/parts/loss $form"
+  local seconds=$1 form=$2 shape=$3
+  shift 3
+  stage "loss, $form, $shape" "$seconds" "$PYTHON" -m bench.compare --form "$form" --shape "$shape" --dtype bfloat16 \
+    --rounds 10 --only "eager torch" --json "$parts/loss $form $shape" "$@"
 }
 
 run() {
-  stage "build" 180 "$PYTHON" setup.py --quiet build_ext --inplace
+  # What has a target comes first: with the build, its limits are all the time there is. Behind each, in brackets, the seconds
+  # that it is thought to take: Triton's compiler takes 1 to 5 for a kernel, FlexAttention's 15 for a case. The tests get
+  # what is left; the benches pass a gate of their own before they measure.
+  stage "build" 90 "$PYTHON" setup.py --quiet build_ext --inplace # (25)
+  loss 100 linear h200-8k                                        # (75; the times after 45, the memory after 55)
+  attention 80 "chains-128"                                      # (60; ours after 25)
+  loss 60 linear h200-16k                                        # (40)
+  loss 35 frozen h200-8k --no-memory                             # (25)
+  loss 35 logits h200-logits --no-memory                         # (25)
+  loss 35 frozen h200-16k --no-memory                            # (15)
+  attention 70 "siblings-64 or siblings-128 or twigs-64 or chains-64" # (100: the last may be missing)
   tests "tests of the products and of attention" 120 tests/lm_head/test_kernels.py tests/test_tl_math.py \
     tests/ops/test_tree_attention.py tests/ops/test_vrgrpo_loss.py tests/ops/test_grouped_lora.py
-  attention 110 "chains-128 or siblings-128"
-  loss 110 linear h200-8k h200-16k
-  attention 90 "twigs-64 or chains-64 or siblings-64"
-  loss 50 logits h200-logits
-  loss 60 frozen h200-8k h200-16k
   mapfile -t others < <(printf '%s\n' tests/ops/test_*.py tests/prefix_cache/test_kv_pool.py |
     grep -vE '/test_(tree_attention|vrgrpo_loss|grouped_lora)\.py')
   tests "the other tests" 120 "${others[@]}"
   stage "grouped_lora" 60 "$PYTHON" -m pytest bench/bench_grouped_lora.py -s -p no:cacheprovider -k "not fp32" \
-    --benchmark-json="$work/parts/grouped_lora.json"
+    --benchmark-json="$parts/grouped_lora.json"
   stage "paged_attention" 45 "$PYTHON" -m pytest bench/bench_paged_attention.py -s -p no:cacheprovider \
-    --benchmark-json="$work/parts/paged_attention.json"
+    --benchmark-json="$parts/paged_attention.json"
 
   printf '\n== all numbers\n'
-  "$PYTHON" -m bench.gpu_table "$work/parts" --out "$results" || failed+=("table")
+  "$PYTHON" -m bench.gpu_table "$parts" --out "$results" || failed+=("table")
   printf '\n%d s of %d\n' "$SECONDS" "$limit"
   ((${#failed[@]} == 0)) && return
   printf 'FAILED %s\n' "${failed[@]}"
@@ -110,7 +119,7 @@ if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; 
   echo "bench/gpu.sh: expected a GPU that torch can use, found none" >&2
   exit 2
 fi
-rm -rf "$work/parts" "$logs"
-mkdir -p "$results" "$work/parts" "$logs"
+rm -rf "$parts"
+mkdir -p "$logs"
 run 2>&1 | tee "$results/gpu.log"
 exit "${PIPESTATUS[0]}"

@@ -4,7 +4,8 @@
 
 PARTS is the folder of what the stages wrote: files of pytest-benchmark (`--benchmark-json`) and of `bench.compare --json`. The
 result has the form of the latter: a configuration and a list of results, each with the timings of those that ran side by side.
-A stage that was stopped leaves an empty file, or none: its numbers are missing, the others are not.
+A stage that was stopped leaves an empty file, or none, or half a file: its numbers are missing, the others are not. The lines
+below the table, and stderr, name the parts that cannot be read and those of another machine or other versions (exit status 1).
 """
 
 import argparse
@@ -53,18 +54,40 @@ def read(path: Path) -> list[tuple[dict[str, Any], Result]]:
     return of_pytest_benchmark(found) if "benchmarks" in found else [(found["configuration"], r) for r in found["results"]]
 
 
-def merge(parts: list[Path]) -> tuple[dict[str, Any], list[Result]]:
-    """One configuration and all results. ValueError where the parts come from different machines or versions."""
-    found = [pair for path in parts for pair in read(path)]
-    if not found:
-        raise ValueError(f"expected numbers in {', '.join(map(str, parts)) or 'the folder'}, got none")
-    config = found[0][0]
-    for other, result in found:
-        different = [key for key in CONFIGURATION if key != "date" and other.get(key) != config.get(key)]
-        if different:
-            key, name = different[0], result.get("group", result.get("form"))
-            raise ValueError(f"{key}: expected {config.get(key)} everywhere, got {other.get(key)} in {name}")
-    return config, [result for _, result in found]
+@dataclass(frozen=True)
+class Merged:
+    """The first part's configuration and the results of all; a result of another one says in `differs` what it has instead."""
+
+    configuration: dict[str, Any]
+    results: list[Result]
+    empty: list[str]  # parts without numbers
+    wrong: list[str]  # what is to be said of parts that cannot be read, or are unlike the first
+
+
+def merge(parts: list[Path]) -> Merged:
+    """All that can be read. ValueError where that is no number at all."""
+    config: dict[str, Any] = {}
+    merged = Merged(config, [], [], [])
+    for path in parts:
+        try:
+            pairs = read(path)
+        except (ValueError, KeyError, TypeError) as error:
+            merged.wrong.append(f"left out, as it cannot be read: {path} ({type(error).__name__}: {error})")
+            continue
+        if not pairs:
+            merged.empty.append(str(path))
+        for other, result in pairs:
+            if not merged.results:
+                config.update(other)
+            differs = {k: other.get(k) for k in CONFIGURATION if k != "date" and other.get(k) != config.get(k)}
+            merged.results.append({**result, "differs": differs} if differs else result)
+            for key, value in differs.items():
+                name = result.get("group", result.get("form"))
+                merged.wrong.append(f"{key}: expected {config.get(key)} everywhere, got {value} in {name} of {path}")
+    if not merged.results:
+        where = ", ".join(map(str, parts)) or "the folder"
+        raise ValueError("; ".join([f"expected numbers in {where}, got none", *merged.wrong]))
+    return merged
 
 
 @dataclass(frozen=True)
@@ -136,17 +159,19 @@ def main() -> int:
     args = parser.parse_args()
     parts = sorted(args.parts.rglob("*.json"))
     try:
-        config, results = merge(parts)
+        merged = merge(parts)
     except ValueError as error:
         print(f"bench.gpu_table: {error}", file=sys.stderr)
         return 1
-    path = write_json(config, results, args.out)
-    print(describe(config, results))
-    empty = [str(part) for part in parts if not read(part)]
-    if empty:
-        print(f"without numbers: {', '.join(empty)}")
+    path = write_json(merged.configuration, merged.results, args.out)
+    print(describe(merged.configuration, merged.results))
+    if merged.empty:
+        print(f"without numbers: {', '.join(merged.empty)}")
+    for line in merged.wrong:
+        print(line)
+        print(f"bench.gpu_table: {line}", file=sys.stderr)
     print(f"written to {path}")
-    return 0
+    return 1 if merged.wrong else 0
 
 
 if __name__ == "__main__":

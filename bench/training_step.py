@@ -22,11 +22,12 @@ CLIP = 0.2
 # and half precision rounds between any two operations.
 TERMS = 2 * 192 * 120
 ROUNDINGS = {torch.float32: 1, torch.bfloat16: 80}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
 class Group:
-    """One prompt [P] and its sampled actions [G, L], with what the loss needs of them."""
+    """One prompt [P] and its sampled actions [G, L], with what the loss needs of them: on the CPU, every step moves it."""
 
     prompt: torch.Tensor
     actions: torch.Tensor
@@ -49,6 +50,9 @@ class Group:
         """[G, P + L]: every sequence on its own."""
         return torch.cat([self.prompt.expand(len(self.actions), -1), self.actions], dim=1)
 
+    def to(self, device: torch.device) -> "Group":
+        return Group(*(t.to(device) for t in (self.prompt, self.actions, self.old_logprobs, self.advantages)))
+
     def pack(self, *, share: bool) -> PackedTree:
         """The forest of the group; without `share` every sequence is a chain of its own."""
         G, L = self.actions.shape
@@ -58,7 +62,7 @@ class Group:
 
 
 def grpo(logits: torch.Tensor, group: Group) -> torch.Tensor:
-    """The grpo loss of logits [G, L, V] in plain torch, as the peers compute it."""
+    """The grpo loss of logits [G, L, V] in plain torch, as the peers compute it, the group on their device."""
     log_p = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
     logprobs = log_p.gather(2, group.actions[..., None])[..., 0]
     ratio = (logprobs - group.old_logprobs).exp()
@@ -69,6 +73,7 @@ def grpo(logits: torch.Tensor, group: Group) -> torch.Tensor:
 def one_at_a_time(model: torch.nn.Module, group: Group) -> torch.Tensor:
     """Every sequence in a forward of its own: what everybody must equal."""
     model.set_attn_implementation("eager")
+    group = group.to(DEVICE)
     first, L = len(group.prompt) - 1, group.actions.shape[1]
     logits = [model(sequence[None], use_cache=False).logits[0, first : first + L] for sequence in group.whole]
     return grpo(torch.stack(logits), group)
@@ -77,6 +82,7 @@ def one_at_a_time(model: torch.nn.Module, group: Group) -> torch.Tensor:
 def padded(model: torch.nn.Module, group: Group) -> torch.Tensor:
     """The batch [G, P + L] through torch's own attention, logits where they are needed: TRL's forward."""
     model.set_attn_implementation("sdpa")
+    group = group.to(DEVICE)
     L = group.actions.shape[1]
     mask = torch.ones_like(group.whole)
     logits = model(group.whole, attention_mask=mask, logits_to_keep=L + 1, use_cache=False).logits
@@ -88,7 +94,7 @@ def packed(model: torch.nn.Module, group: Group, *, share: bool) -> torch.Tensor
     import himakernels.integrations.transformers as hf
 
     model.set_attn_implementation(hf.ATTENTION)
-    tree = group.pack(share=share)
+    tree = group.pack(share=share).to(DEVICE)
     head = hf.output_head(model)
     old = torch.nn.functional.pad(group.old_logprobs, (len(group.prompt), 0)).flatten()
     return vrgrpo_loss(
@@ -96,8 +102,8 @@ def packed(model: torch.nn.Module, group: Group, *, share: bool) -> torch.Tensor
         head.weight,
         tree.labels,
         sample_id=tree.sample_id,
-        advantages=group.advantages,
-        old_logprobs=tree.gather(old),
+        advantages=group.advantages.to(DEVICE),
+        old_logprobs=tree.gather(old.to(DEVICE)),
         clip_low=CLIP,
     ).loss
 
@@ -111,7 +117,7 @@ def _prefix_grouper_attention(
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
         L, S = q.shape[2], k.shape[2]
-        causal = None if L == S else torch.ones(L, S, dtype=torch.bool).tril(S - L)
+        causal = None if L == S else torch.ones(L, S, dtype=torch.bool, device=DEVICE).tril(S - L)
         out = torch.nn.functional.scaled_dot_product_attention(
             q, k, v, attn_mask=causal, is_causal=causal is None, scale=scaling, enable_gqa=True
         )
@@ -128,10 +134,11 @@ def prefix_grouper(model: torch.nn.Module, group: Group) -> torch.Tensor:
     AttentionInterface.register("prefix_grouper", _prefix_grouper_attention)
     AttentionMaskInterface.register("prefix_grouper", lambda **_: None)
     model.set_attn_implementation("prefix_grouper")
+    group = group.to(DEVICE)
     P, (G, L) = len(group.prompt), group.actions.shape
     prompt, ones = group.prompt[None], torch.ones_like(group.actions)
     grouper = PrefixGrouper.from_ungrouped_masks(torch.ones_like(prompt), ones, G, device=prompt.device)
-    depth = torch.cat([torch.arange(P), *[torch.arange(P, P + L)] * G])
+    depth = torch.cat([torch.arange(P), *[torch.arange(P, P + L)] * G]).to(DEVICE)
     hidden = model.model(
         grouper.concat_input(prompt, torch.ones_like(prompt), group.actions, ones),
         position_ids=depth[None],
@@ -154,7 +161,7 @@ if importlib.util.find_spec("prefix_grouper") is not None:
 
 
 def qwen3(*, hidden: int, layers: int, vocab: int, dtype: torch.dtype) -> torch.nn.Module:
-    """A Qwen3 of random weights: heads of 64, a key head for three query heads, tied embeddings."""
+    """A Qwen3 of random weights on DEVICE: heads of 64, a key head for three query heads, tied embeddings."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
@@ -164,7 +171,7 @@ def qwen3(*, hidden: int, layers: int, vocab: int, dtype: torch.dtype) -> torch.
         num_attention_heads=heads, num_key_value_heads=max(heads // 3, 1), tie_word_embeddings=True,
         max_position_embeddings=4_096,
     )  # fmt: skip
-    return Qwen3ForCausalLM(config).to(dtype).train()
+    return Qwen3ForCausalLM(config).to(DEVICE, dtype).train()
 
 
 def gradients(model: torch.nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:

@@ -1,8 +1,13 @@
 """What the bench says of memory, of the stated limits and of who is there; its times are nobody's business here."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
+from bench import compare
 from bench.compare import MIB, against_limit, memory_line
 from bench.contenders import FORMS, OURS, Contender, batch_for, fp32_dweight_bytes
 from bench.shapes import GPU_LIMITS, SMOKE, Shape, limits_for
@@ -50,3 +55,22 @@ def test_who_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [c.installed for c in both] == [True, True]
     monkeypatch.delattr(torch.nn.functional, "linear_cross_entropy")
     assert [c.installed for c in both] == [False, False]
+
+
+def test_an_interrupt_loses_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its times and the memory of ours are there when the process that measures the next one's memory is interrupted."""
+
+    def peak_bytes(name: str, *_: Any) -> dict[str, float]:
+        if name != OURS:
+            raise KeyboardInterrupt
+        return {"peak": 2.0, "outputs": 1.0}
+
+    monkeypatch.setattr(compare, "peak_bytes", peak_bytes)
+    arguments = ["compare", "--shape", "smoke", "--dtype", "float32", "--only", "eager torch", "--rounds", "1"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--json", str(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        compare.main()
+    (path,) = tmp_path.iterdir()
+    (result,) = json.loads(path.read_text())["results"]
+    assert set(result["timings"]) == {"bare matrix products", OURS, "eager torch"}
+    assert result["peaks"] == {OURS: {"peak": 2.0, "outputs": 1.0}}

@@ -27,13 +27,14 @@ def attention(group: str, ours: float, flex: float, of_bare: float) -> dict[str,
 
 
 def test_the_parts_become_one_file_of_the_known_form() -> None:
-    config, results = merge(parts())
-    assert config["device"] == "Intel(R) Xeon(R) Processor"
-    forward, backward, loss = results
+    merged = merge(parts())
+    assert merged.configuration["device"] == "Intel(R) Xeon(R) Processor"
+    assert merged.empty == merged.wrong == []
+    forward, backward, loss = merged.results
     assert forward["group"] == "forward siblings-64 float32"
     assert set(forward["timings"]) == {"himakernels", "FlexAttention"}
     assert set(backward["timings"]) == {"himakernels"}  # FlexAttention has no backward on a CPU
-    for result in results:
+    for result in merged.results:
         assert all(set(timing) == {"median", "iqr", "rounds"} for timing in result["timings"].values())
     assert loss["form"] == "linear"
     assert "device" not in forward["noted"][OURS]
@@ -41,9 +42,9 @@ def test_the_parts_become_one_file_of_the_known_form() -> None:
 
 
 def test_the_table_of_what_was_recorded() -> None:
-    config, results = merge(parts())
-    text = describe(config, results)
-    ours, flex = (results[0]["timings"][name]["median"] for name in (OURS, "FlexAttention"))
+    merged = merge(parts())
+    text = describe(merged.configuration, merged.results)
+    ours, flex = (merged.results[0]["timings"][name]["median"] for name in (OURS, "FlexAttention"))
     assert f"{ours * 1e3:.3f} ms" in text
     assert f"{flex / ours:.2f} x FlexAttention" in text
     assert "loss, linear, R = 48, float32" in text
@@ -86,15 +87,48 @@ def test_a_stage_that_was_stopped_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert set(json.loads(path.read_text())) == {"configuration", "results"}
 
 
-def test_numbers_of_two_machines_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_numbers_of_another_machine_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "attention.json").write_text((PARTS / "attention.json").read_text())
     other = json.loads((PARTS / "loss.json").read_text())
     other["configuration"]["device"] = "another"
     (tmp_path / "other.json").write_text(json.dumps(other))
-    with pytest.raises(ValueError, match=r"device: expected Intel.* everywhere, got another in linear"):
-        merge([PARTS / "attention.json", tmp_path / "other.json"])
-    monkeypatch.setattr("sys.argv", ["gpu_table", str(tmp_path / "nothing")])
+    monkeypatch.setattr("sys.argv", ["gpu_table", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert main() == 1
+    printed = capsys.readouterr()
+    said = "device: expected Intel(R) Xeon(R) Processor everywhere, got another in linear of "
+    assert said in printed.out
+    assert said in printed.err
+    assert "loss, linear, R = 48" in printed.out
+    (path,) = (tmp_path / "out").iterdir()
+    *others, loss = json.loads(path.read_text())["results"]
+    assert loss["differs"] == {"device": "another"}
+    assert all("differs" not in result for result in others)
+
+
+@pytest.mark.parametrize("text", ['{"configuration": {"device"', '{"configuration": {}}', "[]"])
+def test_a_part_that_cannot_be_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, text: str
+) -> None:
+    for part in parts():
+        (tmp_path / part.name).write_text(part.read_text())
+    (tmp_path / "half.json").write_text(text)
+    monkeypatch.setattr("sys.argv", ["gpu_table", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert main() == 1
+    printed = capsys.readouterr()
+    for said in (printed.out, printed.err):
+        assert f"left out, as it cannot be read: {tmp_path / 'half.json'}" in said
+    assert "loss, linear, R = 48" in printed.out
+    (path,) = (tmp_path / "out").iterdir()
+    assert len(json.loads(path.read_text())["results"]) == 3
+
+
+def test_without_any_number_there_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu_table", str(tmp_path)])
     assert main() == 1
     assert "expected numbers in the folder, got none" in capsys.readouterr().err
+    (tmp_path / "half.json").write_text("{")
+    assert main() == 1
+    assert "got none; left out, as it cannot be read" in capsys.readouterr().err
 
 
 def test_a_bench_that_was_interrupted_amid_its_rounds_is_left_out() -> None:
