@@ -57,8 +57,7 @@ HIMA_INLINE void stats_row(const T* x, int64_t vocab, int64_t label, const Trans
   const int64_t ranges[2][2] = {{0, label}, {label + 1, vocab}};
   Vec top = broadcast<Vec>(-std::numeric_limits<S>::infinity());
   for (const auto& range : ranges)
-    for_each_vec<Vec>(x, range[0], range[1], transform,
-                      [&](Vec z) HIMA_INLINE_LAMBDA { top = z > top ? z : top; });
+    for_each_vec<Vec>(x, range[0], range[1], transform, [&](Vec z) HIMA_INLINE_LAMBDA { top = z > top ? z : top; });
   const S top_other = reduce_max(top);
   const S shift = top_other == -std::numeric_limits<S>::infinity() ? S(0) : top_other;
 
