@@ -193,13 +193,14 @@ def main() -> None:
     settings = configuration()
     say(f"{settings['device']}, {settings['threads']} threads; {settings['versions']}")
     results: list[dict[str, object]] = []
+    path: Path | None = None
     for shape, form, dtype in itertools.product(args.shape, args.form, args.dtype):
         results.append({})
         for results[-1] in compare(BY_NAME[shape], dtype, form, rounds=args.rounds, memory=not args.no_memory, only=args.only):
             if args.json:  # at once: an interrupt loses nothing
-                write_json(settings, results, args.json)
-    if args.json:
-        say(f"written to {args.json}")
+                path = write_json(settings, results, args.json)
+    if path is not None:
+        say(f"written to {path}")
 
 
 if __name__ == "__main__":
