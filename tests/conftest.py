@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
+from himakernels.testing import INTERPRET
+
 # Without it every product of cuBLAS warns under `torch.use_deterministic_algorithms`, and a warning in himakernels is an error.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 

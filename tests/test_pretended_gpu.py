@@ -33,7 +33,7 @@ def said() -> dict[str, str]:
 
 def test_one_device_no_waiting_and_true_promises(said: dict[str, str]) -> None:
     good = {name: end for name, end in said.items() if name not in WRONG}
-    assert len(good) >= 30
+    assert len(good) == 35
     assert {name: end for name, end in good.items() if end != "fine"} == {}
 
 
