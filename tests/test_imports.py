@@ -28,7 +28,7 @@ def test_the_import_is_lean() -> None:
     roots = {name.split(".")[0] for name in extra}
     assert not roots & {"transformers", "trl", "pytest", "_pytest", "hypothesis", "peft", "verl", "vllm", "trainer", "bench"}
     assert "himakernels.testing" not in extra
-    assert not any(name.endswith((".kernels", "_kernels", "tl_math", "triton_route")) for name in extra)
+    assert not any(name.endswith((".kernels", "_kernels", "tl_math", "tl_rows", "triton_route")) for name in extra)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU the kernels are wanted")

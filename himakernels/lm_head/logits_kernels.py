@@ -2,7 +2,7 @@
 
 Forward: one read of the logits, 3 floats written a row. Backward: one read and one write of the logits' size, in place
 where wanted. One program owns a row and all its sums are fp32 in a fixed order: batch-invariant, bitwise reproducible.
-The arithmetic stands in himakernels.tl_math (row_stats, row_grad), which the fused policy kernel uses as well.
+The arithmetic stands in himakernels.tl_rows, which the fused policy kernel uses as well.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import triton.language as tl
 
 from himakernels import arch
 from himakernels.lm_head.types import IGNORE_INDEX
-from himakernels.tl_math import row_grad, row_stats, row_zero
+from himakernels.tl_rows import row_grad, row_stats, row_zero
 
 _IGNORE_INDEX = tl.constexpr(IGNORE_INDEX)
 
@@ -40,7 +40,8 @@ def row_config(tensor: torch.Tensor, *, reread: bool = False, capped: bool = Fal
     block_v, stages = 8192 // tensor.element_size(), 2 if where in ("gfx942", "small") else 3
     aligned = tensor.stride(0) % 16 == 0 and tensor.shape[1] % 16 == 0
     if reread and aligned and where != "small":
-        return RowConfig(block_v=block_v * (2 if capped else 4), num_warps=4 * warps, num_stages=stages)
+        # Five stages need so much shared memory that a second program finds no room beside the first.
+        return RowConfig(block_v=block_v * (2 if capped else 4), num_warps=4 * warps, num_stages=5 if stages == 3 else stages)
     return RowConfig(block_v=block_v, num_warps=warps, num_stages=stages)
 
 

@@ -19,7 +19,8 @@ from himakernels.lm_head.logits_kernels import row_config
 from himakernels.lm_head.types import IGNORE_INDEX, RowStats
 from himakernels.ops.vrgrpo_loss.options import PPO_LOSS_TYPES, PolicyOptions
 from himakernels.ops.vrgrpo_loss.rows import Rows, RowTerms
-from himakernels.tl_math import row_grad, row_stats, row_zero, tl_expm1, tl_expm1_minus, tl_sigmoid
+from himakernels.tl_math import tl_expm1, tl_expm1_minus, tl_sigmoid
+from himakernels.tl_rows import row_grad, row_stats, row_zero
 
 _IGNORE_INDEX = tl.constexpr(IGNORE_INDEX)
 _KINDS = {**dict.fromkeys(PPO_LOSS_TYPES, 0), "cispo": 1, "sapo": 2}
@@ -305,6 +306,7 @@ def policy_logits_fwd(
             BLOCK_V=config.block_v,
             NUM_STAGES=config.num_stages,
             num_warps=config.num_warps,
+            enable_fp_fusion=True,
         )
     return stats, RowTerms(loss, coef, coef_entropy, ratio)
 
@@ -327,5 +329,5 @@ def segment_sum_fwd(values: torch.Tensor, order: torch.Tensor, offsets: torch.Te
     segments = offsets.shape[0] - 1
     out = torch.empty(segments, dtype=torch.float64, device=values.device)
     if segments:
-        segment_sum_kernel[(segments,)](values.contiguous(), order, offsets, out, BLOCK=256, num_warps=2)
+        segment_sum_kernel[(segments,)](values.contiguous(), order, offsets, out, BLOCK=256, num_warps=2, enable_fp_fusion=True)
     return out
