@@ -14,8 +14,10 @@ LAYERS = [
         "himakernels.backend",
         "himakernels.library",
         "himakernels.arch",
+        "himakernels.once",
     ),
     ("himakernels.tl_math",),
+    ("himakernels.tl_rows",),
     ("himakernels.lm_head",),
     ("himakernels.ops",),
     ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache", "himakernels.kv_pool"),
@@ -162,7 +164,7 @@ def test_optional_libraries_stay_in_their_places() -> None:
     for path in sorted((ROOT / "himakernels").rglob("*.py")):
         roots = {name.split(".")[0] for name in imports(path.read_text())}
         name = path.name
-        assert "triton" not in roots or name.endswith("kernels.py") or name == "tl_math.py", path
+        assert "triton" not in roots or name.endswith("kernels.py") or name.startswith("tl_"), path
         kin = roots & {"transformers", "trl", "peft", "verl", "vllm", "liger_kernel", "pytest"}
         assert not kin or path.parent.name == "integrations", path
 

@@ -17,14 +17,15 @@ import triton.language as tl
 
 from himakernels import arch
 from himakernels.lm_head.gemm_config import upcast_dot
+from himakernels.once import once
 from himakernels.ops.tree_attention.attention_config import AttentionConfig
 from himakernels.ops.tree_attention.block_kernels import cap_scores, narrow, product
 from himakernels.tl_math import LOG2E, round_to
 
 _LOWEST = tl.constexpr(-1.0e30)
 
-# By padded head dimension: (where sequences decode, where they prefill); block_own are query heads of tokens. One table for
-# all GPUs: what `bench.aot` compiles for each of its targets without a spill. A GPU has not chosen among them.
+# By padded head dimension: (where sequences decode, where they prefill); block_own are query heads of tokens. What `bench.aot`
+# compiles for each of its targets without a spill; Hopper and Blackwell prefill in larger blocks. A GPU has not chosen.
 _HALF = {
     64: (AttentionConfig(32, 64, 4, 2), AttentionConfig(128, 64, 8, 2)),
     128: (AttentionConfig(32, 64, 4, 2), AttentionConfig(64, 32, 8, 2)),
@@ -35,6 +36,7 @@ _FLOAT = {
     128: (AttentionConfig(16, 32, 8, 1), AttentionConfig(16, 32, 8, 1)),
     256: (AttentionConfig(16, 16, 2, 1), AttentionConfig(32, 16, 8, 1)),
 }
+_LARGER_PREFILL = {("sm_90", 128): AttentionConfig(128, 64, 8, 2), ("sm_100", 128): AttentionConfig(128, 32, 8, 2)}
 _INTERPRETER = (AttentionConfig(16, 16, 4, 1), AttentionConfig(32, 16, 4, 1))
 
 
@@ -46,6 +48,7 @@ def _walk(
 ):  # fmt: skip
     """The queries that are `mine` [BLOCK_Q] with the keys [first, last) of one block table."""
     offs_d = tl.arange(0, BLOCK_D)
+    most_k = tl.where(mine, tl.minimum(position_q, last - 1), -1)  # the last key that a query sees: one comparison an element
     for begin in range(first, last, BLOCK_K):
         offs_k = begin + tl.arange(0, BLOCK_K)
         mask_k = offs_k < last
@@ -55,7 +58,7 @@ def _walk(
         k = tl.load(k_ptr + page * stride_kb + inside * stride_kt + offs_d[None, :], mask=mask_kd, other=0.0)
         v = tl.load(v_ptr + page * stride_vb + inside * stride_vt + offs_d[None, :], mask=mask_kd, other=0.0)
         s, _ = cap_scores(product(q, tl.trans(k), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)
-        visible = mine[:, None] & mask_k[None, :] & (offs_k[None, :] <= position_q[:, None])
+        visible = offs_k[None, :] <= most_k[:, None]
         if HAS_WINDOW:
             visible = visible & (position_q[:, None] - offs_k[None, :] < window)
         s = tl.where(visible, s, float("-inf"))
@@ -68,7 +71,7 @@ def _walk(
     return acc, total, most
 
 
-@triton.jit(do_not_specialize=["T", "window"])
+@triton.jit(do_not_specialize=["T", "window", "stride_table"])  # a table grows while the engine runs
 def paged_attention_fwd_kernel(
     q_ptr, k_ptr, v_ptr, table_ptr, row_ptr, position_ptr, shared_ptr, sinks_ptr, out_ptr, T, group, scale, window, softcap,
     stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, stride_table, stride_ot, stride_oh,
@@ -137,20 +140,30 @@ def paged_attention_fwd_kernel(
 
 def _config(q: torch.Tensor, sequences: int, heads: int) -> AttentionConfig:
     """Few queries a program where sequences decode, so that there are many programs; as many as fit where they prefill."""
-    if arch.arch_of(q) == "interpreter":
+    where = arch.arch_of(q)
+    if where == "interpreter":
         decode, prefill = _INTERPRETER
     else:
         table = _FLOAT if q.dtype == torch.float32 else _HALF
-        decode, prefill = table[min(size for size in table if size >= q.shape[2])]
+        size = min(size for size in table if size >= q.shape[2])
+        decode, prefill = table[size]
+        if table is _HALF:
+            prefill = _LARGER_PREFILL.get((where, size), prefill)
     config = decode if q.shape[0] <= 2 * sequences else prefill
     return config._replace(block_own=max(config.block_own, heads))
 
 
-def _shared_with_previous(block_table: torch.Tensor, seq_lens: torch.Tensor, block_size: int) -> torch.Tensor:
-    """[N] int32: the tokens in full blocks that each sequence has in common with the one before."""
+@once
+def _rows_of(
+    cu_seqlens: torch.Tensor, seq_lens: torch.Tensor, block_table: torch.Tensor, T: int, block_size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """int32: sequence and position of a token [T], the tokens in full blocks that a sequence shares with the one before [N]."""
+    at = torch.arange(T, dtype=torch.int32, device=cu_seqlens.device)
+    row = torch.searchsorted(cu_seqlens[1:], at, right=True).to(torch.int32)
+    position = (seq_lens - cu_seqlens[1:])[row] + at
     same = (block_table[1:] == block_table[:-1]).to(torch.int32).cumprod(1).sum(1)
     full = torch.minimum(seq_lens[1:], seq_lens[:-1]) // block_size
-    return torch.nn.functional.pad(torch.minimum(same, full) * block_size, (1, 0)).to(torch.int32)
+    return row, position, torch.nn.functional.pad(torch.minimum(same, full) * block_size, (1, 0)).to(torch.int32)
 
 
 def paged_attention_fwd(
@@ -172,10 +185,7 @@ def paged_attention_fwd(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if out.numel() == 0:
         return out
-    at = torch.arange(T, dtype=torch.int32, device=q.device)
-    row = torch.searchsorted(cu_seqlens[1:], at, right=True).to(torch.int32)
-    position = (seq_lens - cu_seqlens[1:])[row] + at
-    shared = _shared_with_previous(block_table, seq_lens, block_size)
+    row, position, shared = _rows_of(cu_seqlens, seq_lens, block_table, T, block_size)
     heads = triton.next_power_of_2(Hq // Hk)
     config = _config(q, len(seq_lens), heads)
     paged_attention_fwd_kernel[(triton.cdiv(T, config.block_own // heads), Hk)](
@@ -183,6 +193,6 @@ def paged_attention_fwd(
         q.stride(0), q.stride(1), *keys.stride()[:3], *values.stride()[:3], block_table.stride(0), out.stride(0), out.stride(1),
         HAS_WINDOW=window is not None, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None, UPCAST_DOT=upcast_dot(q),
         HEAD_D=D, BLOCK_D=triton.next_power_of_2(D), BLOCK_Q=config.block_own, BLOCK_K=config.block_other, BLOCK_H=heads,
-        PAGE=block_size, num_warps=config.num_warps, num_stages=config.num_stages,
+        PAGE=block_size, num_warps=config.num_warps, num_stages=config.num_stages, enable_fp_fusion=True,
     )  # fmt: skip
     return out

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from himakernels.once import once
 from himakernels.tl_math import LOG2E, round_to, tl_tanh
 
 INVISIBLE = tl.constexpr(0)
@@ -28,6 +29,7 @@ class BlockRanges(NamedTuple):
     max_position: torch.Tensor
 
 
+@once
 def block_ranges(subtree_end: torch.Tensor, position_ids: torch.Tensor | None, block: int) -> BlockRanges:
     """O(T) work and memory, without a host synchronisation. Without position_ids (no window) max_position is not read."""
     T = subtree_end.shape[0]
@@ -40,6 +42,11 @@ def block_ranges(subtree_end: torch.Tensor, position_ids: torch.Tensor | None, b
     if position_ids is None:
         return BlockRanges(begin, max_end, min_end, max_end)
     return BlockRanges(begin, max_end, min_end, torch.nn.functional.pad(position_ids, padding).view(-1, block).amax(1))
+
+
+def alike(k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """k and v [T, Hk, D], copied where tokens don't lie equally far apart in both: the kernels keep one set of addresses."""
+    return (k, v) if k.stride(0) == v.stride(0) else (k.contiguous(), v.contiguous())
 
 
 @triton.jit
@@ -76,8 +83,11 @@ def next_run(
 
 @triton.jit
 def sees(offs_q, offs_k, end_k, position_q, position_k, window, HAS_WINDOW: tl.constexpr):
-    """The rule, broadcast: k <= q < subtree_end[k], and with a window depth(q) - depth(k) < window."""
-    visible = (offs_k <= offs_q) & (offs_q < end_k)
+    """The rule, broadcast: k <= q < subtree_end[k], and with a window depth(q) - depth(k) < window.
+
+    One comparison instead of two, since unsigned numbers have no negative ones: 0 <= q - k < subtree_end[k] - k.
+    """
+    visible = (offs_q - offs_k).to(tl.uint32, bitcast=True) < (end_k - offs_k).to(tl.uint32, bitcast=True)
     if HAS_WINDOW:
         visible = visible & (position_q - position_k < window)
     return visible
@@ -85,14 +95,15 @@ def sees(offs_q, offs_k, end_k, position_q, position_k, window, HAS_WINDOW: tl.c
 
 @triton.jit
 def cap_scores(x, scale, softcap, HAS_SOFTCAP: tl.constexpr):
-    """(scores in units of log 2, the cap's derivative) of products x."""
-    s = x * scale
-    slope = 1.0
+    """(scores in units of log 2, the cap's derivative) of products x; one multiplication an element where there is no cap."""
     if HAS_SOFTCAP:
-        t = tl_tanh(s * (1.0 / softcap))
-        s = softcap * t
+        t = tl_tanh(x * (scale * (1.0 / softcap)))
+        s = t * (softcap * LOG2E)
         slope = 1.0 - t * t
-    return s * LOG2E, slope
+    else:
+        s = x * (scale * LOG2E)
+        slope = 1.0
+    return s, slope
 
 
 @triton.jit
@@ -104,6 +115,21 @@ def weights(s, level):
     from.
     """
     return tl.exp2(tl.minimum(s - level, 0.0, propagate_nan=tl.PropagateNan.ALL))
+
+
+@triton.jit
+def rounded(x, like):
+    """fp32 x as `like`'s dtype holds it, in fp32.
+
+    To bf16 by arithmetic (Veltkamp's splitting: x + 2^16 x keeps 8 bits of x): a conversion there and back takes a unit that
+    is as slow as that of exp2, which attention has no time to spare for. Of two equally near numbers it may be either; within
+    2^-16 below a power of two it may be the number before that.
+    """
+    if like.dtype == tl.bfloat16:
+        y = x * 65537.0 - x * 65536.0
+    else:
+        y = narrow(x, like).to(tl.float32)
+    return y
 
 
 @triton.jit

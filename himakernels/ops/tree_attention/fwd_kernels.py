@@ -20,13 +20,14 @@ from himakernels.ops.tree_attention.attention_config import attention_configs
 from himakernels.ops.tree_attention.block_kernels import (
     FULL,
     INVISIBLE,
+    alike,
     block_ranges,
     cap_scores,
     narrow,
     next_run,
     product,
+    rounded,
     sees,
-    weights,
 )
 from himakernels.tl_math import LOG2E, round_to
 
@@ -34,19 +35,32 @@ _LOWEST = tl.constexpr(-1.0e30)
 
 
 @triton.jit
+def _softmax(s, total, level, like):
+    """(rounded weights, what a sum so far is worth, denominator, level) after scores s [BLOCK_Q, BLOCK_K].
+
+    No score is above the new level, so the weights are at most 1.
+    """
+    now = tl.maximum(level, tl.ceil(tl.max(s, axis=1)))
+    keep = tl.exp2(level - now)
+    p = rounded(tl.exp2(s - now[:, None]), like)
+    return p, keep, total * keep + tl.sum(p, axis=1), now
+
+
+@triton.jit
 def _attend(
     acc, total, level, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window, softcap,
-    stride_kt, stride_vt, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
-    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+    stride_kt, WITH_MASK: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, UPCAST_DOT: tl.constexpr,
+    HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Blocks of keys [first, last) of one kind."""
     offs_d = tl.arange(0, BLOCK_D)
+    inside = tl.arange(0, BLOCK_K)[:, None] * stride_kt + offs_d[None, :]
     for block in range(first, last):
         offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
         mask_k = (offs_d < HEAD_D)[None, :] & (offs_k < T)[:, None] if WITH_MASK else (offs_d < HEAD_D)[None, :]
-        at = offs_k.to(tl.int64)[:, None]
-        k = tl.load(k_ptr + at * stride_kt + offs_d[None, :], mask=mask_k, other=0.0)
-        v = tl.load(v_ptr + at * stride_vt + offs_d[None, :], mask=mask_k, other=0.0)
+        at = tl.cast(block * BLOCK_K, tl.int64) * stride_kt
+        k = tl.load(k_ptr + at + inside, mask=mask_k, other=0.0)
+        v = tl.load(v_ptr + at + inside, mask=mask_k, other=0.0)
         s, _ = cap_scores(product(q, tl.trans(k), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)
         if WITH_MASK:
             end_k = tl.load(end_ptr + offs_k, mask=offs_k < T, other=0)
@@ -57,12 +71,34 @@ def _attend(
                 offs_q[:, None], offs_k[None, :], end_k[None, :], position_q[:, None], position_k[None, :], window, HAS_WINDOW
             )
             s = tl.where(visible, s, float("-inf"))
-        now = tl.maximum(level, tl.ceil(tl.max(s, axis=1)))
-        keep = tl.exp2(level - now)
-        p = narrow(weights(s, now[:, None]), v)
-        total = total * keep + tl.sum(p.to(tl.float32), axis=1)
-        acc = acc * keep[:, None] + product(p, v, UPCAST_DOT)
-        level = now
+        p, keep, total, level = _softmax(s, total, level, v)
+        acc = acc * keep[:, None] + product(narrow(p, v), v, UPCAST_DOT)
+    return acc, total, level
+
+
+@triton.jit
+def _attend_ahead(
+    acc, total, level, q, k_ptr, v_ptr, first, last, scale, softcap, stride_kt, HAS_SOFTCAP: tl.constexpr,
+    UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Blocks of keys [first, last), first < last, without a mask: a block's product with its values runs while the softmax of
+    the next one is made, on a GPU whose matrix products are asynchronous. The last block's scores are made twice: there is no
+    next one.
+    """
+    offs_d = tl.arange(0, BLOCK_D)
+    mask = (offs_d < HEAD_D)[None, :]
+    inside = tl.arange(0, BLOCK_K)[:, None] * stride_kt + offs_d[None, :]
+    k = tl.load(k_ptr + tl.cast(first * BLOCK_K, tl.int64) * stride_kt + inside, mask=mask, other=0.0)
+    s, _ = cap_scores(product(q, tl.trans(k), UPCAST_DOT), scale, softcap, HAS_SOFTCAP)
+    p, keep, total, level = _softmax(s, total, level, k)
+    for block in range(first, last):
+        ahead = tl.minimum(block + 1, last - 1)
+        k = tl.load(k_ptr + tl.cast(ahead * BLOCK_K, tl.int64) * stride_kt + inside, mask=mask, other=0.0)
+        v = tl.load(v_ptr + tl.cast(block * BLOCK_K, tl.int64) * stride_kt + inside, mask=mask, other=0.0)
+        x = product(q, tl.trans(k), UPCAST_DOT)
+        acc = acc * keep[:, None] + product(narrow(p, v), v, UPCAST_DOT)
+        s, _ = cap_scores(x, scale, softcap, HAS_SOFTCAP)
+        p, keep, total, level = _softmax(s + tl.where(block + 1 < last, 0.0, _LOWEST), total, level, k)
     return acc, total, level
 
 
@@ -70,9 +106,10 @@ def _attend(
 def tree_attention_fwd_kernel(
     q_ptr, k_ptr, v_ptr, end_ptr, position_ptr, sinks_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
     out_ptr, rest_ptr, lse_ptr, T, group, scale, window, softcap,
-    stride_qt, stride_qh, stride_kt, stride_kh, stride_vt, stride_vh, stride_ot, stride_oh,
+    stride_qt, stride_qh, stride_kt, stride_kh, stride_vh, stride_ot, stride_oh,
     WITH_REST: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
     UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
     # The last queries of a tree see the most: they go first.
     q_begin = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q
@@ -109,15 +146,20 @@ def tree_attention_fwd_kernel(
             HAS_WINDOW,
             BLOCK_K,
         )
-        if kind == FULL:
+        if kind == FULL and AHEAD:
+            acc, total, level = _attend_ahead(
+                acc, total, level, q, k_ptr, v_ptr, first, last, scale, softcap, stride_kt, HAS_SOFTCAP, UPCAST_DOT, HEAD_D,
+                BLOCK_D, BLOCK_K,
+            )  # fmt: skip
+        elif kind == FULL:
             acc, total, level = _attend(
                 acc, total, level, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
-                softcap, stride_kt, stride_vt, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+                softcap, stride_kt, False, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
             )  # fmt: skip
         elif kind != INVISIBLE:
             acc, total, level = _attend(
                 acc, total, level, q, offs_q, position_q, k_ptr, v_ptr, end_ptr, position_ptr, first, last, T, scale, window,
-                softcap, stride_kt, stride_vt, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
+                softcap, stride_kt, True, HAS_WINDOW, HAS_SOFTCAP, UPCAST_DOT, HEAD_D, BLOCK_D, BLOCK_K,
             )  # fmt: skip
         first = last
 
@@ -159,14 +201,16 @@ def tree_attention_fwd(
     if out.numel() == 0:
         return out, lse, rest
     config, _, _ = attention_configs(q)
+    k, v = alike(k, v)
     has_window = window is not None
     ranges = block_ranges(subtree_end, position_ids if has_window else None, config.block_other)
     tree_attention_fwd_kernel[(triton.cdiv(T, config.block_own), Hq)](
         q, k, v, subtree_end, position_ids, sinks, *ranges, out, rest if rest.numel() else out, lse, T, Hq // k.shape[1],
-        scale, window or 0, softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
-        out.stride(0), out.stride(1),
+        scale, window or 0, softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(1), out.stride(0),
+        out.stride(1),
         WITH_REST=rest.numel() > 0, HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None,
         UPCAST_DOT=upcast_dot(q), HEAD_D=D, BLOCK_D=triton.next_power_of_2(D), BLOCK_Q=config.block_own,
-        BLOCK_K=config.block_other, num_warps=config.num_warps, num_stages=config.num_stages,
+        BLOCK_K=config.block_other, AHEAD=config.ahead, num_warps=config.num_warps, num_stages=config.num_stages,
+        enable_fp_fusion=True,
     )  # fmt: skip
     return out, lse, rest
