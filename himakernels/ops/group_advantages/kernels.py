@@ -217,7 +217,7 @@ def group_advantages_fwd(
         rewards.stride(0), stride_rm, group_id.stride(0), 0 if weigh is None else weigh.stride(0),
         advantages.stride(0), advantages.stride(1),
         num_samples, 1 if separate else num_columns, num_groups, eps,
-        NORMALIZE=normalize, HAS_WEIGHTS=weigh is not None, SORTED=sort, **config,
+        NORMALIZE=normalize, HAS_WEIGHTS=weigh is not None, SORTED=sort, enable_fp_fusion=True, **config,
     )  # fmt: skip
     if separate:
         return advantages, count, mean, variance
