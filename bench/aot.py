@@ -2,8 +2,8 @@
 
 Prints registers, spills, shared memory, size and matrix instructions of every variant, and fails (exit status 1) where a
 kernel does not compile, needs more shared memory than its target has, spills without being in ALLOWED_SPILLS (or
-SPILLS_OF_3_6), or multiplies by narrower instructions than its target's widest although its time is that of its products
-(WIDE_PRODUCTS).
+SPILLS_OF_3_6), or, although its time is that of its products (WIDE_PRODUCTS), multiplies by narrower instructions than its
+target's widest or, on Hopper, converts single numbers beside them, at a quarter of the rate of pairs.
 `python -m bench.aot WORD...` keeps the variants whose name contains a WORD.
 
 To add a kernel, add a function to VARIANTS in bench/aot_variants.py that calls its launcher on meta tensors.
@@ -20,6 +20,7 @@ from multiprocessing import get_context
 
 import triton
 
+from bench import loops
 from bench.aot_variants import VARIANTS
 from bench.launches import TARGETS, record_launches
 from himakernels.arch import SHARED_LIMIT
@@ -110,6 +111,11 @@ def _matrix_instruction(assembly: str) -> str:
     return next((name for name, text in _MATRIX_INSTRUCTIONS.items() if text in assembly), "")
 
 
+def converts_single_numbers(cubin: bytes) -> bool:
+    """Whether a loop that multiplies matrices has conversions that run in the unit of exp2."""
+    return any(loop.tensor and loop.instructions["F2F"] for loop in loops.innermost_loops(loops.disassemble(cubin)))
+
+
 def compile_variant(variant: str, arch: str) -> list[Row]:
     """Compiles what the variant launches."""
     with record_launches(arch) as launches:
@@ -133,6 +139,8 @@ def compile_variant(variant: str, arch: str) -> list[Row]:
         matrix = _matrix_instruction(compiled.asm["amdgcn" if hip else "ptx"])
         if variant.startswith(WIDE_PRODUCTS) and matrix != WIDEST.get(arch, matrix):
             errors.append(f"matrix instruction {matrix}, not {WIDEST[arch]}")
+        if variant.startswith(WIDE_PRODUCTS) and arch == loops.ARCH and converts_single_numbers(binary):
+            errors.append("converts single numbers in a loop of products")
         rows.append(Row(launch.name, variant, arch, registers, spills, shared, len(binary), matrix, "; ".join(errors)))
     return rows
 

@@ -145,6 +145,9 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "paged_attention bf16 D=128 decode": lambda: paged_attention(torch.bfloat16, 128),
     "paged_attention bf16 D=256 decode window softcap sinks": lambda: paged_attention(torch.bfloat16, 256, options=True),
     "paged_attention bf16 D=128 prefill": lambda: paged_attention(torch.bfloat16, 128, queries=32),
+    "paged_attention bf16 D=128 prefill window softcap sinks": lambda: paged_attention(
+        torch.bfloat16, 128, queries=32, options=True
+    ),
     "paged_attention fp16 D=64 prefill window softcap sinks": lambda: paged_attention(
         torch.float16, 64, queries=32, options=True
     ),

@@ -17,7 +17,7 @@ from triton.runtime.jit import JITFunction
 
 from bench import aot
 from bench.aot_variants import VARIANTS, meta
-from bench.launches import Launch, record_launches
+from bench.launches import TARGETS, Launch, record_launches
 from himakernels.lm_head import gemm_kernels, logits_kernels, row_kernels
 from himakernels.ops.grouped_lora import triton_route as grouped_lora_route
 from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
@@ -80,6 +80,29 @@ def test_what_may_spill_with_an_older_triton(monkeypatch: pytest.MonkeyPatch) ->
     assert not aot.is_allowed("scale_kernel", "another", "sm_90", 8)
     monkeypatch.setattr("bench.aot.triton.__version__", "3.9.0")
     assert not aot.is_allowed(*key, 8)
+
+
+def test_conversions_of_single_numbers_beside_products_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    product, conversion = "HGMMA.64x64x16.F32.BF16 R88, gdesc[UR8], RZ", "F2F.BF16.F32 R1, R2"
+    for body, found in (([product, conversion], True), ([product], False), ([conversion], False)):
+        lines = [*body, *["FADD R0, R0, R1"] * 60, "@P0 BRA `(.L_x_1)"]
+        sass = "\n".join([".L_x_1:", *(f"        /*{at:04x}*/    {line} ;" for at, line in enumerate(lines))])
+        monkeypatch.setattr(aot.loops, "disassemble", lambda _, sass=sass: sass)
+        assert aot.converts_single_numbers(b"") == found
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_label_is_read_before_its_row_is_overwritten(aligned: bool) -> None:
+    """Logits may become their own gradient: no warp writes before all have read the label's logit. Where loads are not
+    pipelined, as in rows without alignment, nothing else makes the warps wait for each other.
+    """
+    V = 50_256 if aligned else 50_257
+    logits, labels, row = meta(8, V, dtype=torch.float16), meta(8, dtype=torch.int64), meta(8)
+    with record_launches("sm_90") as launches:
+        logits_kernels.logits_bwd(logits, labels, row, row, row, row, None, logits, write_zeros=False)
+    (launch,) = launches
+    ptx = aot.triton.compile(launch.source, target=TARGETS["sm_90"], options=launch.options).asm["ptx"]
+    assert 0 < ptx.index("bar.sync") < ptx.index("st.global")
 
 
 def test_launches_carry_alignment_and_width() -> None:
