@@ -51,17 +51,18 @@ def alike(k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 @triton.jit
 def kind_of(
-    block, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window,
+    block, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window,
     HAS_WINDOW: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """How the queries [q_begin, q_end) see a block of keys: INVISIBLE to all, MASKED, or FULL: all see all of it."""
-    visible = tl.load(max_end_ptr + block) > q_begin
+    """How the queries [q_begin, q_end) see one or more blocks of keys: INVISIBLE to all, MASKED, or FULL: all see all of it."""
+    there = block < blocks
+    visible = tl.load(max_end_ptr + block, mask=there, other=0) > q_begin
     if HAS_WINDOW:
-        visible = visible & (shallowest - tl.load(deepest_ptr + block) < window)
+        visible = visible & (shallowest - tl.load(deepest_ptr + block, mask=there, other=0) < window)
         kind = visible.to(tl.int32)
     else:
-        full = visible & (tl.load(min_end_ptr + block) >= q_end) & ((block + 1) * BLOCK_K <= q_begin + 1)
-        kind = visible.to(tl.int32) + full.to(tl.int32)
+        min_end = tl.load(min_end_ptr + block, mask=there, other=0)
+        kind = visible.to(tl.int32) + (visible & (min_end >= q_end) & ((block + 1) * BLOCK_K <= q_begin + 1)).to(tl.int32)
     return kind
 
 
@@ -71,13 +72,20 @@ def next_run(
     HAS_WINDOW: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """(kind, last): the blocks of keys [first, last), last <= blocks, are of one kind, and the next one is not."""
-    kind = kind_of(first, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K)
+    kind = kind_of(
+        first, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K
+    )
     last = first + 1
     more = last < blocks
+    # As many at once as a warp has lanes: thousands of blocks may lie between a token and what it sees.
     while more:
-        other = kind_of(last, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K)
-        last = tl.where(other == kind, last + 1, last)
-        more = (other == kind) & (last < blocks)
+        at = last + tl.arange(0, 32)
+        other = kind_of(
+            at, blocks, q_begin, q_end, shallowest, max_end_ptr, min_end_ptr, deepest_ptr, window, HAS_WINDOW, BLOCK_K
+        )
+        end = tl.min(tl.where((other != kind) | (at >= blocks), at, last + 32), axis=0)
+        more = end == last + 32
+        last = end
     return kind, last
 
 
