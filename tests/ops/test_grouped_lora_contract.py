@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from himakernels.ops.grouped_lora import grouped_lora
+from himakernels.ops.grouped_lora.launch import device_table
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -80,6 +81,14 @@ def test_opcheck(needs: list[bool]) -> None:
     torch.library.opcheck(op, (x, None, a, b, *rest), test_utils=tests)
     _, h = op(x, base, a, b, *rest)
     torch.library.opcheck(op_bwd, (base, x, h, a, b, *rest, needs), test_utils=tests)
+
+
+@pytest.mark.once
+def test_tables_where_another_device_is_the_default() -> None:
+    """On a GPU they are pinned first, which only the host's memory can be."""
+    with torch.device("meta"):
+        starts, scaling = device_table.__wrapped__((3, 5), (0.5, 2.0), torch.device("cpu"))
+    assert (starts.tolist(), scaling.tolist()) == ([0, 3, 8], [0.5, 2.0])
 
 
 @pytest.mark.once

@@ -67,7 +67,11 @@ def device_table(ranks: tuple[int, ...], scaling: tuple[float, ...], device: tor
     starts = [0]
     for rank in ranks:
         starts.append(starts[-1] + rank)
-    tables = torch.tensor(starts, dtype=torch.int32), torch.tensor(scaling, dtype=torch.float32)
+    # On the CPU whatever torch.set_default_device says: what is pinned is the host's memory.
+    tables = (
+        torch.tensor(starts, dtype=torch.int32, device="cpu"),
+        torch.tensor(scaling, dtype=torch.float32, device="cpu"),
+    )
     if device.type == "cuda":
         tables = tables[0].pin_memory(), tables[1].pin_memory()
     return tables[0].to(device, non_blocking=True), tables[1].to(device, non_blocking=True)
