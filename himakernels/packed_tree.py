@@ -57,7 +57,11 @@ class PackedTree:
         return self.saved_tokens / max(self.original_tokens, 1)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "PackedTree":
-        """The same on `device`, except for `segments`, which only the host reads: so a step on a GPU waits for nothing."""
+        """The same on `device`, except for `segments`, which only the host reads: so a step on a GPU waits for nothing.
+
+        A copy to the CPU is always waited for: the host would read it before it has arrived.
+        """
+        non_blocking = non_blocking and torch.device(device).type != "cpu"
         moved: dict[str, Any] = {
             f.name: value.to(device, non_blocking=non_blocking)
             for f in fields(self)

@@ -119,7 +119,9 @@ class _Step:
 
     def _segments_on(self, device: torch.device) -> torch.Tensor:
         if device not in self.segments:
-            self.segments[device] = next(iter(self.segments.values())).to(device, non_blocking=True)
+            known = next(iter(self.segments.values()))
+            # To the CPU the copy is waited for: the next to read it is the host.
+            self.segments[device] = known.to(device, non_blocking=device.type != "cpu")
         return self.segments[device]
 
     def _matrices(self, layer: Any, name: str | None, used: set[str]) -> tuple[torch.Tensor, torch.Tensor]:
