@@ -167,7 +167,7 @@ class Learner:
         with self._timed("update"):
             norms = [self.optimizers[policy].grad_norm().double() for policy in batch.policies]
             losses = [value.double() for value in result.losses]
-            found = torch.stack([*losses, *norms]).tolist() if losses else []  # the step's one wait for the device
+            found = torch.stack([*losses, *norms]).tolist() if losses else []  # waits for the device
             total, sizes = math.fsum(found[: len(losses)]), dict(zip(batch.policies, found[len(losses) :], strict=True))
             wrong = not_finite(total, sizes)
             if wrong:

@@ -105,19 +105,21 @@ class Styles:
         return self._numbers[params]
 
     def draw(self, logits: torch.Tensor, numbers: NDArray[np.int64], u: NDArray[np.float64]) -> Drawn:
-        """`next_tokens`, each row with its own params; on the CPU."""
+        """`next_tokens`, each row with its own params; on the CPU, which one wait for the device brings there."""
         kinds = self._kinds[numbers]
+        draws = torch.from_numpy(u).to(logits.device, non_blocking=True)
         first = int(kinds[0])
         if (kinds == first).all():
-            return _draw(logits, self.params[first], torch.from_numpy(u))
-        size = len(kinds)
-        out = Drawn(torch.empty(size, dtype=torch.int64), torch.empty(size), torch.empty(size))
-        for kind in np.unique(kinds).tolist():
-            at = torch.from_numpy((kinds == kind).nonzero()[0])
-            part = _draw(logits[at.to(logits.device, non_blocking=True)], self.params[kind], torch.from_numpy(u)[at])
-            for column, values in zip(out, part, strict=True):
-                column[at] = values
-        return out
+            return _on_cpu(next_tokens(logits, self.params[first], draws))
+        order = torch.from_numpy(np.argsort(kinds, kind="stable"))
+        rows = order.to(logits.device, non_blocking=True)
+        present, counts = np.unique(kinds, return_counts=True)
+        parts = [
+            next_tokens(logits[at], self.params[kind], draws[at])
+            for kind, at in zip(present.tolist(), rows.split(counts.tolist()), strict=True)
+        ]
+        found = _on_cpu(Drawn(*(torch.cat(column) for column in zip(*parts, strict=True))))
+        return Drawn(*(torch.empty_like(column).index_copy_(0, order, column) for column in found))
 
     def stops(self, tokens: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each token ends its sample."""
@@ -125,10 +127,9 @@ class Styles:
         return ended
 
 
-def _draw(logits: torch.Tensor, params: SamplingParams, u: torch.Tensor) -> Drawn:
-    """`next_tokens` with u and the result on the CPU, which one wait for the device brings there."""
-    found = next_tokens(logits, params, u.to(logits.device, non_blocking=True))
-    if logits.device.type == "cpu":
+def _on_cpu(found: Drawn) -> Drawn:
+    """In one copy: fp64 holds all three exactly."""
+    if found.tokens.device.type == "cpu":
         return found
     tokens, logprobs, sampling = torch.stack([column.double() for column in found]).cpu()
     return Drawn(tokens.long(), logprobs.float(), sampling.float())

@@ -1,10 +1,11 @@
 """The sampler against a distribution made by hand."""
 
+import numpy as np
 import pytest
 import torch
 
 from trainer.engine import SamplingParams
-from trainer.engine.sampling import next_tokens, support, uniforms
+from trainer.engine.sampling import Styles, next_tokens, support, uniforms
 
 # Tokens in no order of likelihood, two of them equally likely, and one impossible.
 PROBABILITIES = [0.05, 0.4, 0.1, 0.0, 0.25, 0.1, 0.08, 0.02]
@@ -56,6 +57,20 @@ def test_greedy():
     tokens, logprobs, _ = next_tokens(logits, SamplingParams(temperature=0.0, top_k=1), torch.zeros(2, dtype=torch.float64))
     assert tokens.tolist() == [1, 0]  # the first of equals, as in transformers
     torch.testing.assert_close(logprobs, logits.log_softmax(-1)[[0, 1], [1, 0]])
+
+
+def test_each_row_with_its_own_params():
+    """The same bits as alone."""
+    asked = [SamplingParams(temperature=0.0), SamplingParams(temperature=0.7, top_k=3), SamplingParams(min_p=0.1)]
+    styles = Styles()
+    numbers = np.array([styles.number(params) for params in asked])[[2, 0, 1, 1, 0, 2, 2]]
+    g = torch.Generator().manual_seed(0)
+    logits, u = torch.randn(7, 50, generator=g), torch.rand(7, dtype=torch.float64, generator=g)
+    found = styles.draw(logits, numbers, u.numpy())
+    for row, number in enumerate(numbers.tolist()):
+        alone = next_tokens(logits[row : row + 1], asked[number], u[row : row + 1])
+        assert all(torch.equal(a[row : row + 1], b) for a, b in zip(found, alone, strict=True))
+        assert [a.dtype for a in found] == [b.dtype for b in alone]
 
 
 def test_the_ends_of_the_unit_interval_are_possible_tokens():
