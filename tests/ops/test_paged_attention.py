@@ -246,13 +246,14 @@ def test_no_sequences_no_queries_no_tokens(device: torch.device) -> None:
 
 
 def test_strides(device: torch.device) -> None:
-    """Queries from a fused projection, keys and values as layers of a pool of both."""
-    x = Inputs(CASES["siblings"], torch.float32, device)
-    fused = torch.cat([x.q, x.q.new_zeros(x.q.shape[0], 2, 32)], dim=1)[:, :4]
+    """Queries from a fused projection, keys and values as layers of a pool of both, what belongs to a row from a table."""
+    x = Inputs(CASES["options"], torch.float32, device)
+    fused = torch.cat([x.q, x.q.new_zeros(x.q.shape[0], 2, 40)], dim=1)[:, :6]
     pool = torch.stack([x.keys, x.values], dim=3)
-    table = torch.stack([x.block_table] * 2, dim=2)[..., 0]
-    assert not any(t.is_contiguous() for t in (fused, pool[:, :, :, 0], table))
-    strided = x.run(q=fused, keys=pool[:, :, :, 0], values=pool[:, :, :, 1], block_table=table)
+    names = ("block_table", "cu_seqlens", "seq_lens", "sinks")
+    tables = {name: torch.stack([getattr(x, name)] * 2, dim=-1)[..., 0] for name in names}
+    assert not any(t.is_contiguous() for t in (fused, pool[:, :, :, 0], *tables.values()))
+    strided = x.run(q=fused, keys=pool[:, :, :, 0], values=pool[:, :, :, 1], **tables)
     assert torch.equal(strided, x.run())
 
 

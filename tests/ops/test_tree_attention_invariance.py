@@ -234,6 +234,16 @@ def test_the_gate_rejects(name: str, device: torch.device) -> None:
         assert_gate("wrong", run(tree_attention, {**right, **wrong}, torch.float32), truth, eager, n=60)
 
 
+def test_a_forest_may_lie_anywhere(device: torch.device) -> None:
+    """Columns of a table, as a caller may keep what belongs to a token."""
+    x = [t.to(device) for t in operands(41, (4, 2), 16)]
+    forest = forest_of(random_depths(41, seed=5), device)
+    ends, depths = (torch.stack([t, t], 1)[:, 0] for t in forest)
+    assert not any(t.is_contiguous() for t in (ends, depths))
+    got, expected = (results(x, vectors, window=9) for vectors in ((ends, depths), forest))
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
 @pytest.mark.parametrize("layout", ["every other", "expanded"])
 def test_sinks_may_lie_anywhere(layout: str) -> None:
     forest, (q, k, v, _) = forest_of([0, 1, 2, 1]), operands(4, (4, 2), 16)

@@ -67,6 +67,8 @@ def test_it_is_tree_attention_on_chains(device: torch.device) -> None:
     assert subtree_end.tolist() == [3, 3, 3, 7, 7, 7, 7, 8]
     assert position_ids.tolist() == [0, 1, 2, 0, 1, 2, 3, 0]
     assert subtree_end.dtype == position_ids.dtype == torch.int32
+    strided = torch.stack([bounds([3, 0, 4, 1], device)] * 2, 1)[:, 0]
+    assert all(torch.equal(a, b) for a, b in zip(op._op(strided, 8), (subtree_end, position_ids), strict=True))
     ours = varlen_attention(*x, bounds([3, 0, 4, 1], device), window=2)
     assert torch.equal(ours, tree_attention(*x, subtree_end, position_ids=position_ids, window=2))
 
