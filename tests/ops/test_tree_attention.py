@@ -8,7 +8,6 @@ import torch
 
 from himakernels import tree_attention, tree_attention_reference
 from himakernels.ops.tree_attention import op
-from himakernels.ops.tree_attention.attention_config import AttentionConfig
 from himakernels.testing import assert_gate, forest_of, random_depths
 
 pytestmark = [
@@ -87,20 +86,6 @@ def check_gate(x: Inputs, got: list[torch.Tensor]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_gate(name: str, dtype: torch.dtype, device: torch.device) -> None:
     x = Inputs(CASES[name], dtype, device)
-    check_gate(x, x.run(tree_attention))
-
-
-def test_runs_of_more_blocks_than_a_warp_has_lanes(
-    device: torch.device, triton_route: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of a long chain is seen by the tokens behind it, and none of the siblings before them."""
-    if not triton_route:
-        pytest.skip("the CPU route walks over no runs")
-    blocks = (AttentionConfig(64, 16, 4, 1, ahead=True),) * 3
-    for kernels in ("fwd_kernels", "bwd_kernels"):
-        monkeypatch.setattr(f"himakernels.ops.tree_attention.{kernels}.attention_configs", lambda q: blocks)
-    depths = [*range(36 * 16), *[*range(4, 20)] * 36]
-    x = Inputs({"depths": depths, "heads": (1, 1), "D": 16}, torch.float32, device)
     check_gate(x, x.run(tree_attention))
 
 

@@ -1,13 +1,17 @@
-"""How attention's kernels round weights to 16 bits without a conversion there and back."""
+"""What the kernels of attention do that its other routes don't: rounding without conversions, runs of blocks."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 import torch
 import triton
 import triton.language as tl
 
+from himakernels import tree_attention, tree_attention_reference
+from himakernels.ops.tree_attention.attention_config import AttentionConfig
 from himakernels.ops.tree_attention.block_kernels import rounded
+from himakernels.testing import assert_gate, forest_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.skipif(
@@ -50,3 +54,24 @@ def test_just_below_a_power_of_two_it_is_a_neighbour() -> None:
     assert torch.equal(y, y.to(torch.bfloat16).float())
     assert set(y.tolist()) == {1.0, 1 - 2.0**-8}
     assert bool((y[x < 1 - 2.0**-16] == 1.0).all())
+
+
+def test_runs_of_more_blocks_than_a_warp_has_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a long chain is seen by the tokens behind it, and none of the siblings before them."""
+    blocks = (AttentionConfig(64, 16, 4, 1, ahead=True),) * 3
+    for kernels in ("fwd_kernels", "bwd_kernels"):
+        monkeypatch.setattr(f"himakernels.ops.tree_attention.{kernels}.attention_configs", lambda q: blocks)
+    subtree_end, _ = forest_of([*range(36 * 16), *[*range(4, 20)] * 36])
+    T, g = len(subtree_end), torch.Generator().manual_seed(0)
+    operands = [torch.randn(T, 1, 16, generator=g, dtype=torch.float64) for _ in range(4)]
+
+    def run(attention: Callable[..., torch.Tensor], dtype: torch.dtype, device: str) -> list[torch.Tensor]:
+        *leaves, dout = (t.to(device, dtype) for t in operands)
+        leaves = [t.requires_grad_() for t in leaves]
+        out = attention(*leaves, subtree_end.to(device))
+        return [out.detach(), *torch.autograd.grad(out, leaves, dout)]
+
+    got = run(tree_attention, torch.float32, DEVICE)
+    truth, eager = (run(tree_attention_reference, dtype, "cpu") for dtype in (torch.float64, torch.float32))
+    for name, a, b, c in zip(("out", "dq", "dk", "dv"), got, truth, eager, strict=True):
+        assert_gate(name, a, b, c, n=T * 16)
