@@ -191,9 +191,10 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
     Raises:
         NotImplementedError: a model that a packed forest can't run through (`check_decoder`); nothing has been computed then,
             except where only the forward shows that a layer's attention did not go through the interface.
-        ValueError: another attention than "himakernels", dropout in training, sequences longer than the model's positions
-            reach, tensors on another device, another forest than that of the packed step (`packed_adapters`) that is active,
-            or one of several policies on a PEFT model outside of a step; on the CPU also token ids outside the vocabulary.
+        ValueError: another attention than "himakernels", dropout or noise in training, sequences longer than the model's
+            positions reach, tensors on another device, another forest than that of the packed step (`packed_adapters`) that is
+            active, or one of several policies on a PEFT model outside of a step; on the CPU also token ids outside the
+            vocabulary.
         TypeError: not a Hugging Face model.
     """
     decoder = check_decoder(base_of(model), ATTENTION)

@@ -1,6 +1,8 @@
 """What is known of Hugging Face models: which decoders a packed forest can't run through, and how logits are formed."""
 
 import inspect
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +25,8 @@ _LOGITS_OTHERWISE = ("logit_scale", "logits_scaling", "lm_head_multiplier", "out
 
 
 ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model, inside `packed_adapters`: the segments of the step
+# Names that families give to how much of a forward in training is random; a classifier and a summary are other heads'.
+_RANDOM = re.compile(r"^(?!classifier|summary).*(dropout|pdrop|layerdrop|jitter)")
 # Scalings of the rotary embedding that don't depend on how long the present sequences are, and reach factor times as far.
 _STRETCHED = ("linear", "yarn", "longrope", "llama3")
 
@@ -46,7 +50,7 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
         NotImplementedError: recurrent or convolutional state, chunked or sparse attention, cross attention or an
             encoder-decoder, attention in both directions, a head dimension that tree_attention has not, multi-modal rotary
             positions (M-RoPE), layers of different head dimensions, attention that does not use the interface.
-        ValueError: another attention than `attention` is set, or dropout in training.
+        ValueError: another attention than `attention` is set, or dropout or noise in training.
     """
     decoder: PreTrainedModel = model.get_decoder()
     config = decoder.config
@@ -84,17 +88,27 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
             f"model: expected attn_implementation {attention!r}, got {config._attn_implementation!r}; load the model with "
             f"it, or call model.set_attn_implementation({attention!r})"
         )
-    for name in ("attention_dropout", "layerdrop"):
-        chance = getattr(config, name, None) or 0.0
-        if model.training and chance:
-            raise ValueError(f"model: expected {name} 0 in training, {got} with {chance}")
-    active = [(name, m.p) for name, m in decoder.named_modules() if isinstance(m, torch.nn.Dropout) and m.training and m.p > 0]
-    if active:
+    for name, value in _drawn(decoder):
         raise ValueError(
-            f"model: expected dropout 0 in training (ratios need the policy that sampled), {got} with {active[0][1]} in "
-            f"{active[0][0]}; set it to 0, or call model.eval()"
+            f"model: expected {name} 0 in training (ratios need the policy that sampled), {got} with {value}; load the model "
+            "with 0, or call model.eval()"
         )
     return decoder
+
+
+def _drawn(decoder: PreTrainedModel) -> Iterator[tuple[str, float]]:
+    """(name, value) of what is drawn at random in training: modules for dropout, and numbers that say how much.
+
+    Modules keep those, or read them from the config in each forward.
+    """
+    where = [("config", decoder.config)] if decoder.training else []
+    where += [(name, module) for name, module in decoder.named_modules() if module.training]
+    for name, holder in where:
+        if isinstance(holder, torch.nn.Dropout) and holder.p > 0:
+            yield name, holder.p
+        for key, value in vars(holder).items():
+            if type(value) in (int, float) and value != 0 and _RANDOM.match(key):
+                yield f"{name}.{key}".lstrip("."), value
 
 
 def check_step(model: Any, segments: torch.Tensor) -> None:
