@@ -25,6 +25,8 @@ _LOGITS_OTHERWISE = ("logit_scale", "logits_scaling", "lm_head_multiplier", "out
 
 
 ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model, inside `packed_adapters`: the segments of the step
+# PEFT types that weigh or seed their adapters in the forward of the PeftModel.
+_OUTSIDE = ("POLY", "SHADOW", "XLORA")
 # Names that families give to how much of a forward in training is random; a classifier and a summary are other heads'.
 _RANDOM = re.compile(r"^(?!classifier|summary).*(dropout|pdrop|layerdrop|jitter)")
 # Scalings of the rotary embedding that don't depend on how long the present sequences are, and reach factor times as far.
@@ -32,15 +34,29 @@ _STRETCHED = ("linear", "yarn", "longrope", "llama3")
 
 
 def base_of(model: Any) -> PreTrainedModel:
-    """The Hugging Face model: `model` itself, or what a PEFT model wraps (its adapters sit inside the layers)."""
+    """The Hugging Face model: `model` itself, or what a PEFT model wraps (its adapters sit inside the layers).
+
+    What an adapter does in the forward of the PeftModel itself would be left out without a word: such are refused.
+    """
+    for name, config in getattr(model, "peft_config", {}).items():
+        outside = _outside_of_layers(config)
+        if outside is not None:
+            raise NotImplementedError(f"model: expected adapters inside the layers, got {outside} in adapter {name!r}")
     if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):
-        prompt = [n for n, c in getattr(model, "peft_config", {}).items() if getattr(c, "is_prompt_learning", False)]
-        if prompt:
-            raise NotImplementedError(f"model: expected adapters inside the layers, got prompt learning in {prompt}")
         model = model.get_base_model()
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model: expected a transformers.PreTrainedModel (or a PEFT model), got {type(model).__name__}")
     return model
+
+
+def _outside_of_layers(config: Any) -> str | None:
+    """What this adapter (a PeftConfig) needs the PeftModel's own forward for."""
+    if getattr(config, "is_prompt_learning", False):
+        return "prompt learning"
+    if getattr(config, "alora_invocation_tokens", None):
+        return "alora_invocation_tokens"
+    kind = getattr(config, "peft_type", None)
+    return str(getattr(kind, "value", kind)) if kind in _OUTSIDE else None
 
 
 def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
