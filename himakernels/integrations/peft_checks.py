@@ -125,3 +125,16 @@ def check_dropout(path: str, layer: Any, names: set[str]) -> None:
                 f"{path}: expected lora_dropout 0 in training for adapter {name!r}, got {dropout.p} (PPO-style ratios need "
                 "the sampled policy; set it to 0, or call model.eval())"
             )
+
+
+def check_trainable(path: str, layer: Any, names: set[str], trained: set[str] | None) -> None:
+    """With gradients on: the adapters in `names` that require them are those in `trained`; if that is None, all or none."""
+    if not torch.is_grad_enabled():
+        return
+    got = {name for name in names if layer.lora_A[name].weight.requires_grad}
+    expected = names & trained if trained is not None else names if got else got
+    if got != expected:
+        raise ValueError(
+            f"{path}: expected trainable adapters {sorted(expected)}, got {sorted(got)}: PEFT leaves only the active adapter "
+            "trainable when one is added, loaded or made active, and after disable_adapter(); call train_adapters again"
+        )
