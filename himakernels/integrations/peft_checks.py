@@ -39,7 +39,7 @@ def check_names(model: object, names: Names) -> PeftModel:
     return model
 
 
-def _check_config(model: PeftModel, name: str, targeted: list[str]) -> None:
+def _check_config(model: PeftModel, name: str, modules: list[str], targeted: list[str]) -> None:
     """Refuses what an adapter's configuration asks for beyond plain LoRA on linear layers, and targets that are not there."""
     config: Any = model.peft_config[name]
     plain = {"bias": "none", "use_dora": False, "lora_bias": False}
@@ -51,7 +51,8 @@ def _check_config(model: PeftModel, name: str, targeted: list[str]) -> None:
             raise NotImplementedError(f"adapter {name!r}: expected no {option}, got {getattr(config, option)!r}")
     targets = config.target_modules
     if isinstance(targets, set | list | tuple):
-        missing = sorted(t for t in targets if not any(f".{layer}".endswith(f".{t}") for layer in targeted))
+        # Among all modules: a target may have no LoRA in this model, for exclude_modules, and be no mistake.
+        missing = sorted(t for t in targets if not any(f".{module}".endswith(f".{t}") for module in modules))
         if missing:
             raise ValueError(f"adapter {name!r}: expected target_modules that the model has, got {missing}, which it has not")
     if not targeted:
@@ -87,8 +88,9 @@ def _check_layer(path: str, layer: Any, names: set[str]) -> None:
 def check_model(model: PeftModel, names: set[str], check_base: bool) -> dict[str, Any]:
     """The model's LoRA layers, after everything that is not supported was refused."""
     layers = lora_layers(model)
+    modules = [path for path, _ in model.named_modules()]
     for name in sorted(names):
-        _check_config(model, name, [path for path, layer in layers.items() if name in holders(layer)])
+        _check_config(model, name, modules, [path for path, layer in layers.items() if name in holders(layer)])
     if check_base:
         _check_base(model, names)
     base: Any = model.get_base_model()

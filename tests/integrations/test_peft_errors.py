@@ -38,6 +38,7 @@ def test_a_plain_model_is_accepted() -> None:
     enter(model_with())
     enter(model_with(), [None, None])
     enter(model_with(r=3, target_modules=["v_proj"]), ["one", "two"])
+    enter(model_with(target_modules="all-linear", exclude_modules=["q_proj"]), ["one", "two"])
 
 
 @pytest.mark.parametrize(
