@@ -65,10 +65,16 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     Raises:
         NotImplementedError: recurrent or convolutional state, chunked or sparse attention, cross attention or an
             encoder-decoder, attention in both directions, a head dimension that tree_attention has not, multi-modal rotary
-            positions (M-RoPE), layers of different head dimensions, attention that does not use the interface.
+            positions (M-RoPE), layers of different head dimensions, attention that does not use the interface; a model
+            that says of something else that it is its decoder.
         ValueError: another attention than `attention` is set, or dropout or noise in training.
     """
     decoder: PreTrainedModel = model.get_decoder()
+    if not isinstance(decoder, PreTrainedModel):
+        raise NotImplementedError(
+            f"model: expected a decoder that is a PreTrainedModel, got model_type {model.config.model_type!r}, whose "
+            f"get_decoder() is of type {type(decoder).__name__}"
+        )
     config = decoder.config
     got = f"got model_type {config.model_type!r}"
     crossed = getattr(config, "add_cross_attention", False) or getattr(config, "cross_attention_layers", None)

@@ -64,6 +64,10 @@ REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
         "one shape for the attention of all layers",
     ),
     "own attention": (lambda: build("BloomConfig"), "through transformers' AttentionInterface, got model_type 'bloom'"),
+    "own decoder": (
+        lambda: build("ModernBertDecoderConfig", pad_token_id=0, bos_token_id=1, eos_token_id=2),
+        "a decoder that is a PreTrainedModel, got model_type 'modernbert-decoder', whose get_decoder.. is of type Linear",
+    ),
     "own positions": (
         lambda: build("BartConfig", d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48),
         "expected a decoder that takes position_ids, got model_type 'bart'",
