@@ -214,6 +214,7 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
             input_ids=packed.token_ids[None],
             position_ids=packed.position_ids[None].long(),
             use_cache=False,
+            return_dict=True,  # whatever the config says
             subtree_end=packed.subtree_end,
             depth=packed.position_ids,
             attended=attended,

@@ -322,6 +322,13 @@ def test_an_empty_forest_gives_an_empty_result() -> None:
     assert hidden.requires_grad
 
 
+def test_a_config_that_asks_for_tuples() -> None:
+    model = make_model("llama")
+    expected = hf.hidden_states(model, FOREST)
+    model.config.return_dict = False
+    assert torch.equal(hf.hidden_states(model, FOREST), expected)
+
+
 def test_autocast_reaches_the_attention() -> None:
     """Rotations leave queries and keys in fp32 beside bf16 values; near the fp32 run, with every gradient."""
     model = make_model("llama")
