@@ -234,7 +234,7 @@ def output_head(model: torch.nn.Module) -> OutputHead:
     name = config.model_type
     head = base.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
-        got = "none" if head is None else type(head).__name__
+        got = "none" if head is None else f"{type(head).__module__}.{type(head).__qualname__}"  # PEFT's is a Linear too
         raise NotImplementedError(f"model: expected an output head of type torch.nn.Linear, model_type {name!r} has {got}")
     inner = {id(p) for module in (base.base_model, head) for p in module.parameters()}
     more = [parameter for parameter, value in base.named_parameters() if id(value) not in inner]

@@ -113,3 +113,9 @@ def test_experts_of_lora_are_refused(tmp_path: Path) -> None:
     config = XLoraConfig(task_type=TaskType.CAUSAL_LM, hidden_size=32, adapters={"0": str(tmp_path)})
     with pytest.raises(NotImplementedError, match=r"adapters inside the layers, got XLORA in adapter 'default'"):
         hf.hidden_states(get_peft_model(base, config), PACKED)
+
+
+def test_an_adapter_on_the_head_is_named() -> None:
+    model = get_peft_model(make_model("llama"), LoraConfig(target_modules=["q_proj", "lm_head"]))
+    with pytest.raises(NotImplementedError, match=r"head of type torch.nn.Linear, model_type 'llama' has peft.*lora.*\.Linear"):
+        hf.output_head(model)
