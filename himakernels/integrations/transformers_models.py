@@ -91,7 +91,7 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     if decoder.get_output_embeddings() is not None:
         raise NotImplementedError(f"model: expected a decoder that ends in hidden states, {got} whose get_decoder() has a head")
     try:
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        head_dim = head_dim_of(config)
     except RuntimeError as error:  # transformers' word for what each layer has its own of
         raise NotImplementedError(f"model: expected one shape for the attention of all layers, {got}: {error}") from error
     if not 16 <= head_dim <= 256 or head_dim % 8 != 0:
@@ -116,6 +116,14 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
             "with 0, or call model.eval()"
         )
     return decoder
+
+
+def head_dim_of(config: Any) -> int:
+    """Of queries and keys. In latent attention (DeepSeek) config.head_dim is that of their rotated part alone."""
+    parts = [int(getattr(config, name, None) or 0) for name in ("qk_nope_head_dim", "qk_rope_head_dim")]
+    if all(parts):
+        return sum(parts)
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def _drawn(decoder: PreTrainedModel) -> Iterator[tuple[str, float]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import himakernels.integrations.transformers as hf
+import himakernels.integrations.transformers_paged as paged
 from himakernels import PackedTree, pack
 from himakernels.integrations.transformers_models import check_depth, max_positions
 
@@ -140,6 +142,26 @@ def test_values_narrower_than_keys() -> None:
     assert weights is None
     assert out.shape == (1, 5, 2, 16)
     assert torch.allclose(out[:, path], expected.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("config", ["DeepseekV2Config", "DeepseekV3Config"])
+def test_the_head_dimension_of_latent_attention(config: str) -> None:
+    """config.head_dim is that of the rotated part; queries and keys, also in the pool of blocks, have the other part too."""
+    heads = {"num_key_value_heads": 4, "head_dim": 8, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
+    ranks = {"q_lora_rank": 24, "kv_lora_rank": 16, "n_routed_experts": 4, "n_group": 1, "topk_group": 1}
+    model = build(config, **heads, **ranks, num_experts_per_tok=2, moe_intermediate_size=32).eval()
+    assert model.config.head_dim == 8
+    pool = paged.kv_pool(model, num_blocks=1, block_size=4)
+    step = paged.PagedStep.of(pool, np.zeros((1, 1), np.int32), [0], [3])
+    with torch.no_grad():
+        hidden, logits = hf.hidden_states(model, FOREST), paged.logits(model, step, torch.tensor([1, 2, 5]))
+        model.set_attn_implementation("eager")
+        for sample, sequence in enumerate(([1, 2, 3, 4], [1, 2, 5])):
+            alone = model.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, :-1]
+            assert torch.allclose(hidden[FOREST.sample_id == sample], alone, atol=1e-5)
+        assert torch.allclose(logits[0], model(input_ids=torch.tensor([[1, 2, 5]])).logits[0, -1], atol=1e-5)
+    with pytest.raises(NotImplementedError, match=r"expected a head_dim of 16 to 256 .* with 12"):
+        hf.hidden_states(build(config, **heads | {"qk_nope_head_dim": 4}, **ranks), FOREST)
 
 
 def test_what_the_call_refuses() -> None:
