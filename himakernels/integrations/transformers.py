@@ -97,7 +97,9 @@ def _attention(
             "and for generation, call model.set_attn_implementation('sdpa') first)"
         )
     if attention_mask is not None:
-        raise ValueError(f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}")
+        raise NotImplementedError(
+            f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}, which the decoder makes itself"
+        )
     if dropout:
         raise ValueError(f"{who}: expected dropout 0, got {dropout}")
     given = {name for name, value in others.items() if value is not None and value is not False}

@@ -97,6 +97,11 @@ def test_a_window_in_the_mask_only() -> None:
         hf.hidden_states(model, FOREST)
 
 
+def test_a_decoder_that_makes_a_mask_of_its_own() -> None:
+    with pytest.raises(NotImplementedError, match=r"DogeAttention: expected no attention_mask, got .*the decoder makes itself"):
+        hf.hidden_states(build("DogeConfig", keep_window_size=8), FOREST)
+
+
 def test_layers_that_bypass_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("llama")
     monkeypatch.setattr(
