@@ -197,8 +197,10 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
             positions reach, tensors on another device, another forest than that of the packed step (`packed_adapters`) that is
             active, or one of several policies on a PEFT model outside of a step; on the CPU also token ids outside the
             vocabulary.
-        TypeError: not a Hugging Face model.
+        TypeError: not a Hugging Face model, no PackedTree.
     """
+    if not isinstance(packed, PackedTree):
+        raise TypeError(f"packed: expected a PackedTree, one of a Packing's micro-batches, got {type(packed).__name__}")
     decoder = check_decoder(base_of(model), ATTENTION)
     embedding: Any = decoder.get_input_embeddings().weight  # [V, H]
     device = embedding.device

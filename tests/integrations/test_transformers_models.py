@@ -173,6 +173,8 @@ def test_what_the_call_refuses() -> None:
     model = make_model("llama")
     with pytest.raises(TypeError, match=r"model: expected a transformers.PreTrainedModel .*got Linear"):
         hf.hidden_states(torch.nn.Linear(2, 2), FOREST)
+    with pytest.raises(TypeError, match=r"packed: expected a PackedTree, one of a Packing's micro-batches, got Packing"):
+        hf.hidden_states(model, pack([[1, 2]]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"packed.token_ids: expected values in \[0, 61\), got 61 at index 1"):
         hf.hidden_states(model, forest([1, V]))
     with pytest.raises(ValueError, match=r"below 128, .* 'llama' .*, got a sequence of 129 tokens"):
