@@ -165,7 +165,8 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
         RuntimeError: packed_adapters is active on this model already, or another library replaced a layer's forward.
     """
     model = check_names(model, names)
-    if getattr(model, ACTIVE, None) is not None:
+    base = model.get_base_model()
+    if getattr(base, ACTIVE, None) is not None:
         raise RuntimeError("packed_adapters: expected a model without a packed step, got one inside another on the same model")
     check_shape("segments", segments, (len(names) + 1,))
     check_dtype("segments", segments, (torch.int32,))
@@ -173,12 +174,12 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
     step = _Step(model, layers, names, segments)
     if step.starts[0] != 0 or any(begin > end for begin, end in pairwise(step.starts)):
         raise ValueError(f"segments: expected ascending values from 0, got {step.starts}")
-    vars(model)[ACTIVE] = segments
+    vars(base)[ACTIVE] = segments
     try:
         with step.on_checkpoints(), step.on_layers(layers):
             yield
     finally:
-        del vars(model)[ACTIVE]
+        del vars(base)[ACTIVE]
 
 
 def train_adapters(model: PeftModel, names: Names) -> dict[str, list[torch.nn.Parameter]]:

@@ -24,7 +24,7 @@ _LOGITS_OVER = dict.fromkeys(
 _LOGITS_OTHERWISE = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_logit_soft_cap", "unpadded_vocab_size")
 
 
-ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model, inside `packed_adapters`: the segments of the step
+ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model's base, inside `packed_adapters`: the segments of the step
 # PEFT types that weigh or seed their adapters in the forward of the PeftModel.
 _OUTSIDE = ("POLY", "SHADOW", "XLORA")
 # Names that families give to how much of a forward in training is random; a classifier and a summary are other heads'.
@@ -45,7 +45,9 @@ def base_of(model: Any) -> PreTrainedModel:
     if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):
         model = model.get_base_model()
     if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"model: expected a transformers.PreTrainedModel (or a PEFT model), got {type(model).__name__}")
+        raise TypeError(
+            f"model: expected a transformers.PreTrainedModel (or a peft.PeftModel around one), got {type(model).__name__}"
+        )
     return model
 
 
@@ -142,7 +144,7 @@ def _drawn(decoder: PreTrainedModel) -> Iterator[tuple[str, float]]:
 
 
 def check_step(model: Any, segments: torch.Tensor) -> None:
-    """ValueError unless the forest with these segments is that of the packed step which is active on `model`.
+    """ValueError unless the forest with these segments is that of the packed step which is active on `model`, or its base.
 
     Outside of a step a PEFT model runs every token with the adapter that is active: a forest may be of one policy only.
     """

@@ -77,6 +77,7 @@ def test_a_forest_belongs_to_its_step() -> None:
     )
     with packed_adapters(model, names, tree.segments):
         expected = hf.hidden_states(model, tree)
+        assert torch.equal(hf.hidden_states(model.get_base_model(), tree), expected)  # its layers are in the step too
         with pytest.raises(ValueError, match=r"packed.segments: expected those of packed_adapters, .*3, 6, 9.*, got \[0, 3, 3"):
             hf.hidden_states(model, other)
     with packed_adapters(model, names, tree.segments.clone()):
@@ -113,6 +114,12 @@ def test_experts_of_lora_are_refused(tmp_path: Path) -> None:
     config = XLoraConfig(task_type=TaskType.CAUSAL_LM, hidden_size=32, adapters={"0": str(tmp_path)})
     with pytest.raises(NotImplementedError, match=r"adapters inside the layers, got XLORA in adapter 'default'"):
         hf.hidden_states(get_peft_model(base, config), PACKED)
+
+
+def test_mixed_types_of_adapters_are_refused() -> None:
+    model = get_peft_model(make_model("llama"), LoraConfig(target_modules=["q_proj"]), mixed=True)
+    with pytest.raises(TypeError, match=r"transformers.PreTrainedModel \(or a peft.PeftModel around one\), got PeftMixedModel"):
+        hf.hidden_states(model, PACKED)
 
 
 def test_an_adapter_on_the_head_is_named() -> None:
