@@ -22,6 +22,14 @@ _TENSORS = (
 Vector = torch.Tensor | NDArray[Any] | Sequence[int]
 
 
+def _entries(name: str, value: Any) -> list[Any]:
+    """One for each sequence."""
+    try:
+        return list(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected a sequence of vectors, got {type(value).__name__}") from error
+
+
 def _per_sequence(name: str, value: object, count: int) -> NDArray[np.int64]:
     array = vector_of(name, value)
     if len(array) != count:
@@ -31,9 +39,10 @@ def _per_sequence(name: str, value: object, count: int) -> NDArray[np.int64]:
 
 def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtypes: tuple[torch.dtype, ...]) -> NDArray[Any]:
     """One vector for each sequence, as long as it is: all of them one after another."""
-    if len(value) != len(lengths):
-        raise ValueError(f"{name}: expected one entry for each of {len(lengths)} sequences, got {len(value)}")
-    arrays = [vector_of(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(value)]
+    entries = _entries(name, value)
+    if len(entries) != len(lengths):
+        raise ValueError(f"{name}: expected one entry for each of {len(lengths)} sequences, got {len(entries)}")
+    arrays = [vector_of(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(entries)]
     for n, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
         if len(array) != length:
             raise ValueError(f"{name}[{n}]: expected length {length}, that of sequences[{n}], got {len(array)}")
@@ -140,7 +149,7 @@ def pack(
             budget below the longest sequence, samples whose agent is not known or not one.
         TypeError: vectors that are not integers (`trained`: not bool), limits that are not int.
     """
-    arrays = [vector_of(f"sequences[{n}]", sequence) for n, sequence in enumerate(sequences)]
+    arrays = [vector_of(f"sequences[{n}]", sequence) for n, sequence in enumerate(_entries("sequences", sequences))]
     lengths = np.array([len(array) for array in arrays], np.int64)
     N = len(arrays)
     policies = np.zeros(N, np.int64) if policy_id is None else _per_sequence("policy_id", policy_id, N)
