@@ -134,9 +134,10 @@ def pack(
 
     Micro-batches are runs of the sequences in depth-first order of their trie, so a prefix is repeated once for each cut
     through it, and no sequence is ever cut. Of all ways to cut that order within the budget, the one taken is best in, one
-    after the other: the fewest samples cut, the fewest tokens in all, the fewest micro-batches, the smallest largest one, the
-    largest smallest one. A sample spread over several sequences stays whole if any cut allows it; otherwise its rows lie in
-    several micro-batches and `Packing.split_samples` names it: losses that look at a whole sample (the mean of grpo and sapo,
+    after the other: the least sum over cuts of the samples that have rows on both sides, the fewest tokens in all, the fewest
+    micro-batches, the smallest largest one, the largest smallest one. So all samples that are spread over several sequences
+    stay whole if some way to cut allows it. Otherwise one that two cuts cross counts twice, so the number of samples cut need
+    not be the least. `Packing.split_samples` names them: losses that look at a whole sample (the mean of grpo and sapo,
     sequence ratios, vespo) then do not add up to that of one call.
 
     A sample has one loss row for a distinct (policy, prefix, token) that it trains, also when several of its sequences train
