@@ -50,8 +50,10 @@ def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtyp
     return np.concatenate(arrays, dtype=wide) if arrays else np.empty(0, wide)
 
 
-# Samples and policies are counted from 0: something is kept for each number up to the largest.
-_MOST_NUMBERS = 2**24
+# Samples and policies are counted from 0: something is kept for each number up to the largest; of a policy a root of the
+# trie, and a segment of every micro-batch.
+_MOST_SAMPLES = 2**24
+_MOST_POLICIES = 2**16
 _MOST_TOKENS = 2**62
 
 
@@ -122,7 +124,7 @@ def pack(
         trained: N bool vectors, True where the sequence's sample trains the token.
         policy_id: [N] which policy runs the sequence, in [0, num_policies); sequences of different policies share nothing.
             None: all run policy 0.
-        num_policies: P; None: the largest policy_id + 1.
+        num_policies: P, at most 65,536; None: the largest policy_id + 1.
         agent_id: [N] which agent the sequence belongs to. It comes back as `agent_id` [S] of the samples. Sequences of one
             policy share their prefix whoever their agents are.
         num_samples: S; None: the largest sample number + 1.
@@ -155,10 +157,14 @@ def pack(
     N = len(arrays)
     policies = np.zeros(N, np.int64) if policy_id is None else _per_sequence("policy_id", policy_id, N)
     of_token, of_sequence = _samples(sample_id, trained, lengths)
-    for name, numbers in (("sample_id", of_token), ("sample_id", of_sequence), ("policy_id", policies)):
-        if numbers is not None and numbers.max(initial=-1) >= _MOST_NUMBERS:
-            raise ValueError(f"{name}: expected numbers below {_MOST_NUMBERS}, counted from 0, got {numbers.max()}")
-    S, P = _limit("num_samples", num_samples, 0, _MOST_NUMBERS), _limit("num_policies", num_policies, 1, _MOST_NUMBERS)
+    for name, numbers, most in (
+        ("sample_id", of_token, _MOST_SAMPLES),
+        ("sample_id", of_sequence, _MOST_SAMPLES),
+        ("policy_id", policies, _MOST_POLICIES),
+    ):
+        if numbers is not None and numbers.max(initial=-1) >= most:
+            raise ValueError(f"{name}: expected numbers below {most}, counted from 0, got {numbers.max()}")
+    S, P = _limit("num_samples", num_samples, 0, _MOST_SAMPLES), _limit("num_policies", num_policies, 1, _MOST_POLICIES)
     if S < 0:
         S = max(int(s.max(initial=-1)) + 1 for s in (of_token, of_sequence, np.empty(0, np.int64)) if s is not None)
     if of_sequence is not None:

@@ -17,9 +17,10 @@ MASK = [[False, True, True], [False, False, True, True]]
 @pytest.mark.parametrize(
     ("error", "match", "sequences", "kwargs"),
     [
-        (ValueError, r"policy_id: expected numbers below 16777216, .* got 4611686018427387904", [[1]], {"policy_id": [2**62]}),
+        (ValueError, r"policy_id: expected numbers below 65536, .* got 4611686018427387904", [[1]], {"policy_id": [2**62]}),
         (ValueError, r"sample_id: expected numbers below 16777216", [[1, 2]], {"sample_id": [[-1, 2**50]]}),
-        (ValueError, r"num_policies: expected a number <= 16777216", [[1]], {"num_policies": 2**70}),
+        (ValueError, r"policy_id: expected numbers below 65536, counted from 0, got 65536", [[1]], {"policy_id": [2**16]}),
+        (ValueError, r"num_policies: expected a number <= 65536", [[1]], {"num_policies": 2**70}),
         (ValueError, r"sequences\[1\]: expected at least one token, got none", [[1], []], {}),
         (ValueError, r"sequences\[1\]: expected token ids >= 0, got -7 at index 2", [[1], [1, 2, -7]], {}),
         (ValueError, r"sequences\[1\]: expected token ids in \[0, 5\), got 5 at index 3", S, {"vocab_size": 5}),
