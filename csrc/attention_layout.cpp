@@ -59,9 +59,9 @@ void AttentionLayout::find_visible(const Chunk& chunk, const Panel& q, std::vect
   const int64_t q_end = q.first + q.count;
   for (int64_t p = chunk.key_begin; p < chunk.key_end && keys[p].first < q_end; ++p) {
     const Panel& k = keys[p];
-    const bool far = window != 0 && int64_t{q.min_position} - k.max_position >= window;
+    const bool far = window != 0 && q.min_position - k.max_position >= window;
     if (k.max_end <= q.first || far) continue;
-    const bool near = window == 0 || int64_t{q.max_position} - k.min_position < window;
+    const bool near = window == 0 || q.max_position - k.min_position < window;
     const bool whole = k.count == key_width && k.first + k.count <= q.first + 1 && k.min_end >= q_end && near;
     out->push_back({p, !whole});
   }

@@ -10,7 +10,7 @@ namespace himakernels {
 // position_ids[query] - position_ids[key] < window.
 struct Forest {
   const int32_t* subtree_end;   // [tokens]
-  const int32_t* position_ids;  // [tokens], or null without a window
+  const int32_t* position_ids;  // [tokens], >= 0; or null without a window
   int64_t tokens;
   int32_t window;  // 0: none
 };

@@ -41,6 +41,7 @@ HIMA_INLINE void mask(float* x, int64_t keys, float value, const KeySlots& slots
     for (int64_t i = 0; i < keys; ++i) {
       float* at = x + (i * kVecs + j) * kLanes<Vec>;
       Int visible = (token >= slots.token[i]) & (token < slots.end[i]);
+      // Positions are >= 0, so that their difference fits.
       if (window != 0) visible &= position - slots.position[i] < window;
       save(at, visible ? load<Vec>(at) : hidden);
     }

@@ -24,7 +24,8 @@ class Cuts {
   std::vector<int64_t> within(int64_t budget);
 
  private:
-  // Samples split, tokens repeated, micro-batches: compared in this order.
+  // Pairs of a cut and a sample that it crosses (a sample that k cuts cross counts k times, so that a cut costs the
+  // same wherever the others are), tokens repeated, micro-batches: compared in this order.
   using Cost = std::array<int64_t, 3>;
   static constexpr Cost kImpossible = {std::numeric_limits<int64_t>::max(), 0, 0};
 

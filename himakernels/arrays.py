@@ -31,7 +31,12 @@ def vector_of(name: str, value: object, dtypes: tuple[torch.dtype, ...] = INTS) 
         check_dtype(name, value, dtypes)
         array = value.numpy()
     else:
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: expected 1 dimension, got a {type(value).__name__} whose entries differ in shape"
+            ) from error
         names = [str(d).removeprefix("torch.") for d in dtypes]
         if array.size == 0 and not isinstance(value, np.ndarray):
             array = array.astype(names[0])  # an empty list has no type

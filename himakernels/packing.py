@@ -22,6 +22,14 @@ _TENSORS = (
 Vector = torch.Tensor | NDArray[Any] | Sequence[int]
 
 
+def _entries(name: str, value: Any) -> list[Any]:
+    """One for each sequence."""
+    try:
+        return list(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected a sequence of vectors, got {type(value).__name__}") from error
+
+
 def _per_sequence(name: str, value: object, count: int) -> NDArray[np.int64]:
     array = vector_of(name, value)
     if len(array) != count:
@@ -31,9 +39,10 @@ def _per_sequence(name: str, value: object, count: int) -> NDArray[np.int64]:
 
 def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtypes: tuple[torch.dtype, ...]) -> NDArray[Any]:
     """One vector for each sequence, as long as it is: all of them one after another."""
-    if len(value) != len(lengths):
-        raise ValueError(f"{name}: expected one entry for each of {len(lengths)} sequences, got {len(value)}")
-    arrays = [vector_of(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(value)]
+    entries = _entries(name, value)
+    if len(entries) != len(lengths):
+        raise ValueError(f"{name}: expected one entry for each of {len(lengths)} sequences, got {len(entries)}")
+    arrays = [vector_of(f"{name}[{n}]", entry, dtypes) for n, entry in enumerate(entries)]
     for n, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
         if len(array) != length:
             raise ValueError(f"{name}[{n}]: expected length {length}, that of sequences[{n}], got {len(array)}")
@@ -41,8 +50,10 @@ def _per_token(name: str, value: Sequence[Any], lengths: NDArray[np.int64], dtyp
     return np.concatenate(arrays, dtype=wide) if arrays else np.empty(0, wide)
 
 
-# Samples and policies are counted from 0: something is kept for each number up to the largest.
-_MOST_NUMBERS = 2**24
+# Samples and policies are counted from 0: something is kept for each number up to the largest; of a policy a root of the
+# trie, and a segment of every micro-batch.
+_MOST_SAMPLES = 2**24
+_MOST_POLICIES = 2**16
 _MOST_TOKENS = 2**62
 
 
@@ -113,7 +124,7 @@ def pack(
         trained: N bool vectors, True where the sequence's sample trains the token.
         policy_id: [N] which policy runs the sequence, in [0, num_policies); sequences of different policies share nothing.
             None: all run policy 0.
-        num_policies: P; None: the largest policy_id + 1.
+        num_policies: P, at most 65,536; None: the largest policy_id + 1.
         agent_id: [N] which agent the sequence belongs to. It comes back as `agent_id` [S] of the samples. Sequences of one
             policy share their prefix whoever their agents are.
         num_samples: S; None: the largest sample number + 1.
@@ -125,9 +136,10 @@ def pack(
 
     Micro-batches are runs of the sequences in depth-first order of their trie, so a prefix is repeated once for each cut
     through it, and no sequence is ever cut. Of all ways to cut that order within the budget, the one taken is best in, one
-    after the other: the fewest samples cut, the fewest tokens in all, the fewest micro-batches, the smallest largest one, the
-    largest smallest one. A sample spread over several sequences stays whole if any cut allows it; otherwise its rows lie in
-    several micro-batches and `Packing.split_samples` names it: losses that look at a whole sample (the mean of grpo and sapo,
+    after the other: the least sum over cuts of the samples that have rows on both sides, the fewest tokens in all, the fewest
+    micro-batches, the smallest largest one, the largest smallest one. So all samples that are spread over several sequences
+    stay whole if some way to cut allows it. Otherwise one that two cuts cross counts twice, so the number of samples cut need
+    not be the least. `Packing.split_samples` names them: losses that look at a whole sample (the mean of grpo and sapo,
     sequence ratios, vespo) then do not add up to that of one call.
 
     A sample has one loss row for a distinct (policy, prefix, token) that it trains, also when several of its sequences train
@@ -140,15 +152,19 @@ def pack(
             budget below the longest sequence, samples whose agent is not known or not one.
         TypeError: vectors that are not integers (`trained`: not bool), limits that are not int.
     """
-    arrays = [vector_of(f"sequences[{n}]", sequence) for n, sequence in enumerate(sequences)]
+    arrays = [vector_of(f"sequences[{n}]", sequence) for n, sequence in enumerate(_entries("sequences", sequences))]
     lengths = np.array([len(array) for array in arrays], np.int64)
     N = len(arrays)
     policies = np.zeros(N, np.int64) if policy_id is None else _per_sequence("policy_id", policy_id, N)
     of_token, of_sequence = _samples(sample_id, trained, lengths)
-    for name, numbers in (("sample_id", of_token), ("sample_id", of_sequence), ("policy_id", policies)):
-        if numbers is not None and numbers.max(initial=-1) >= _MOST_NUMBERS:
-            raise ValueError(f"{name}: expected numbers below {_MOST_NUMBERS}, counted from 0, got {numbers.max()}")
-    S, P = _limit("num_samples", num_samples, 0, _MOST_NUMBERS), _limit("num_policies", num_policies, 1, _MOST_NUMBERS)
+    for name, numbers, most in (
+        ("sample_id", of_token, _MOST_SAMPLES),
+        ("sample_id", of_sequence, _MOST_SAMPLES),
+        ("policy_id", policies, _MOST_POLICIES),
+    ):
+        if numbers is not None and numbers.max(initial=-1) >= most:
+            raise ValueError(f"{name}: expected numbers below {most}, counted from 0, got {numbers.max()}")
+    S, P = _limit("num_samples", num_samples, 0, _MOST_SAMPLES), _limit("num_policies", num_policies, 1, _MOST_POLICIES)
     if S < 0:
         S = max(int(s.max(initial=-1)) + 1 for s in (of_token, of_sequence, np.empty(0, np.int64)) if s is not None)
     if of_sequence is not None:

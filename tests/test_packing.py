@@ -132,7 +132,7 @@ def test_micro_batches_are_the_definition_within_the_budget(batch: Batch, more: 
 @settings(max_examples=400, deadline=None)
 @given(batches(max_sequences=7), st.integers(0, 12))
 def test_no_other_cut_of_the_order_is_better(batch: Batch, more: int) -> None:
-    """All 2^(N-1) of them: samples cut, tokens, micro-batches, the largest, the smallest."""
+    """All 2^(N-1) of them: samples that a cut crosses, cut by cut, tokens, micro-batches, the largest, the smallest."""
     if not batch.sequences:
         return
     order = batch.pack()[0].sequence_id.tolist()
@@ -145,12 +145,12 @@ def test_no_other_cut_of_the_order_is_better(batch: Batch, more: int) -> None:
     budget = max(map(len, batch.sequences)) + more
 
     def cost(begin: list[int]) -> tuple[int, ...]:
-        cut = sum(len(set().union(*trained[:i]) & set().union(*trained[i:])) for i in begin[1:])
+        crossed = sum(len(set().union(*trained[:i]) & set().union(*trained[i:])) for i in begin[1:])
         runs = [order[i:j] for i, j in itertools.pairwise([*begin, len(order)])]
         sizes = [len({key for n in run for key in batch.keys(n)}) for run in runs]
         if max(sizes) > budget:
             return (10**9,)
-        return cut, sum(sizes), len(sizes), max(sizes), -min(sizes)
+        return crossed, sum(sizes), len(sizes), max(sizes), -min(sizes)
 
     inner = range(1, len(order))
     every = [[0, *cuts] for k in range(len(order)) for cuts in itertools.combinations(inner, k)]

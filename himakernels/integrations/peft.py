@@ -27,6 +27,7 @@ from himakernels.integrations.peft_checks import (
     check_model,
     check_names,
     check_state,
+    check_trainable,
     holders,
     lora_layers,
 )
@@ -35,12 +36,15 @@ from himakernels.ops.grouped_lora import grouped_lora
 
 __all__ = ["packed_adapters", "train_adapters"]
 
+_TRAINED = "_himakernels_trained_adapters"  # of a PEFT model: the names that train_adapters had last
+
 
 class _Step:
     """Which tokens belong to which adapters, and the layers of the one model that know of it."""
 
     def __init__(self, model: PeftModel, layers: dict[str, Any], names: Names, segments: torch.Tensor) -> None:
         self.model, self.layers, self.names = model, layers, list(names)
+        self.trained: set[str] | None = vars(model).get(_TRAINED)
         self.starts: list[int] = segments.tolist()
         self.segments = {segments.device: segments}
 
@@ -102,6 +106,7 @@ class _Step:
             if tokens != self.starts[-1]:
                 raise ValueError(f"{path}: expected segments[-1] = {self.starts[-1]} tokens, got {tokens} ({list(x.shape)})")
             check_dropout(path, layer, used)
+            check_trainable(path, layer, used, self.trained)
             if torch.is_autocast_enabled(x.device.type):
                 x = x.to(base.dtype)
             pairs = [self._matrices(layer, name, used) for name in present]
@@ -155,13 +160,15 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
     Raises:
         TypeError: no PeftModel, segments that are not int32, adapters of different dtypes.
         ValueError: an unknown name, as many names as segments, values that are not ascending from 0, merged or disabled
-            adapters, target modules that the model has not, another base model; in the forward another number of tokens.
+            adapters, target modules that the model has not, another base model; in the forward another number of tokens, or,
+            with gradients on, other trainable adapters than `train_adapters` left (without it: some of them, but not all).
         NotImplementedError: another tuner than LoRA; DoRA and other variants, bias, modules_to_save, trainable tokens, LoRA
             on anything but torch linear layers, on the output head, or with dropout in training.
         RuntimeError: packed_adapters is active on this model already, or another library replaced a layer's forward.
     """
     model = check_names(model, names)
-    if getattr(model, ACTIVE, None) is not None:
+    base = model.get_base_model()
+    if getattr(base, ACTIVE, None) is not None:
         raise RuntimeError("packed_adapters: expected a model without a packed step, got one inside another on the same model")
     check_shape("segments", segments, (len(names) + 1,))
     check_dtype("segments", segments, (torch.int32,))
@@ -169,18 +176,20 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
     step = _Step(model, layers, names, segments)
     if step.starts[0] != 0 or any(begin > end for begin, end in pairwise(step.starts)):
         raise ValueError(f"segments: expected ascending values from 0, got {step.starts}")
-    vars(model)[ACTIVE] = segments
+    vars(base)[ACTIVE] = segments
     try:
         with step.on_checkpoints(), step.on_layers(layers):
             yield
     finally:
-        del vars(model)[ACTIVE]
+        del vars(base)[ACTIVE]
 
 
 def train_adapters(model: PeftModel, names: Names) -> dict[str, list[torch.nn.Parameter]]:
     """Makes the adapters in `names` trainable and every other parameter of the model frozen; the parameters of each.
 
-    PEFT trains the active adapter only, and changes that whenever one is added, loaded or made active: call this after.
+    PEFT trains the active adapter only, and makes it so again whenever one is added, loaded or made active, and at the end
+    of `with model.disable_adapter()`: call this after. (The bare base needs no disable_adapter: it is None in the names of
+    `packed_adapters`.)
 
     Raises:
         TypeError, ValueError, NotImplementedError: no PeftModel, an unknown or empty list of names, another tuner.
@@ -193,4 +202,5 @@ def train_adapters(model: PeftModel, names: Names) -> dict[str, list[torch.nn.Pa
             for part in ("lora_A", "lora_B"):
                 if name in getattr(layer, part):
                     parameters[name] += getattr(layer, part)[name].requires_grad_(True).parameters()
+    vars(model)[_TRAINED] = set(parameters)
     return parameters

@@ -39,7 +39,7 @@ def check_names(model: object, names: Names) -> PeftModel:
     return model
 
 
-def _check_config(model: PeftModel, name: str, targeted: list[str]) -> None:
+def _check_config(model: PeftModel, name: str, modules: list[str], targeted: list[str]) -> None:
     """Refuses what an adapter's configuration asks for beyond plain LoRA on linear layers, and targets that are not there."""
     config: Any = model.peft_config[name]
     plain = {"bias": "none", "use_dora": False, "lora_bias": False}
@@ -51,7 +51,8 @@ def _check_config(model: PeftModel, name: str, targeted: list[str]) -> None:
             raise NotImplementedError(f"adapter {name!r}: expected no {option}, got {getattr(config, option)!r}")
     targets = config.target_modules
     if isinstance(targets, set | list | tuple):
-        missing = sorted(t for t in targets if not any(f".{layer}".endswith(f".{t}") for layer in targeted))
+        # Among all modules: a target may have no LoRA in this model, for exclude_modules, and be no mistake.
+        missing = sorted(t for t in targets if not any(f".{module}".endswith(f".{t}") for module in modules))
         if missing:
             raise ValueError(f"adapter {name!r}: expected target_modules that the model has, got {missing}, which it has not")
     if not targeted:
@@ -87,8 +88,9 @@ def _check_layer(path: str, layer: Any, names: set[str]) -> None:
 def check_model(model: PeftModel, names: set[str], check_base: bool) -> dict[str, Any]:
     """The model's LoRA layers, after everything that is not supported was refused."""
     layers = lora_layers(model)
+    modules = [path for path, _ in model.named_modules()]
     for name in sorted(names):
-        _check_config(model, name, [path for path, layer in layers.items() if name in holders(layer)])
+        _check_config(model, name, modules, [path for path, layer in layers.items() if name in holders(layer)])
     if check_base:
         _check_base(model, names)
     base: Any = model.get_base_model()
@@ -125,3 +127,16 @@ def check_dropout(path: str, layer: Any, names: set[str]) -> None:
                 f"{path}: expected lora_dropout 0 in training for adapter {name!r}, got {dropout.p} (PPO-style ratios need "
                 "the sampled policy; set it to 0, or call model.eval())"
             )
+
+
+def check_trainable(path: str, layer: Any, names: set[str], trained: set[str] | None) -> None:
+    """With gradients on: the adapters in `names` that require them are those in `trained`; if that is None, all or none."""
+    if not torch.is_grad_enabled():
+        return
+    got = {name for name in names if layer.lora_A[name].weight.requires_grad}
+    expected = names & trained if trained is not None else names if got else got
+    if got != expected:
+        raise ValueError(
+            f"{path}: expected trainable adapters {sorted(expected)}, got {sorted(got)}: PEFT leaves only the active adapter "
+            "trainable when one is added, loaded or made active, and after disable_adapter(); call train_adapters again"
+        )

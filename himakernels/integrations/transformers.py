@@ -39,7 +39,7 @@ _WITHOUT_EFFECT = frozenset({"position_ids", "position_embeddings", "use_cache",
 
 class Attended:
     """The layers whose attention has run in a forward. No container: what hands keyword arguments on may copy those
-    (accelerate's hooks, FSDP), and the layers must tell one and the same object."""
+    (accelerate's hooks; FSDP's around a layer, where they cast), and the layers must tell one and the same object."""
 
     def __init__(self) -> None:
         self.layers: list[int] = []
@@ -97,7 +97,9 @@ def _attention(
             "and for generation, call model.set_attn_implementation('sdpa') first)"
         )
     if attention_mask is not None:
-        raise ValueError(f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}")
+        raise NotImplementedError(
+            f"{who}: expected no attention_mask, got one of shape {list(attention_mask.shape)}, which the decoder makes itself"
+        )
     if dropout:
         raise ValueError(f"{who}: expected dropout 0, got {dropout}")
     given = {name for name, value in others.items() if value is not None and value is not False}
@@ -188,16 +190,28 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
 
     Numerics: the gradients of a row that several samples share are summed in fp32.
 
+    Several processes: the forward of the decoder runs, that of `model` does not. Under DistributedDataParallel, whose gradients
+    are averaged after a forward of its own only, wrap a module whose forward calls this and the loss. Under FSDP2, fully_shard
+    the layers and then `model.get_decoder()`; the head stays whole, and its gradients are the caller's to average.
+
     Raises:
-        NotImplementedError: a model that a packed forest can't run through (`check_decoder`); nothing has been computed then,
-            except where only the forward shows that a layer's attention did not go through the interface.
-        ValueError: another attention than "himakernels", dropout in training, sequences longer than the model's positions
-            reach, tensors on another device, another forest than that of the packed step (`packed_adapters`) that is active,
-            or one of several policies on a PEFT model outside of a step; on the CPU also token ids outside the vocabulary.
-        TypeError: not a Hugging Face model.
+        NotImplementedError: a model that a packed forest can't run through (`check_decoder`), or sharded otherwise; nothing has
+            been computed then, except where only the forward shows that a layer's attention did not go through the interface.
+        ValueError: another attention than "himakernels", dropout or noise in training, sequences longer than the model's
+            positions reach, tensors on another device, another forest than that of the packed step (`packed_adapters`) that is
+            active, or one of several policies on a PEFT model outside of a step; on the CPU also token ids outside the
+            vocabulary.
+        TypeError: not a Hugging Face model, no PackedTree.
     """
+    if not isinstance(packed, PackedTree):
+        raise TypeError(f"packed: expected a PackedTree, one of a Packing's micro-batches, got {type(packed).__name__}")
     decoder = check_decoder(base_of(model), ATTENTION)
     embedding: Any = decoder.get_input_embeddings().weight  # [V, H]
+    if hasattr(embedding, "full_tensor") and not hasattr(decoder, "unshard"):  # a DTensor, which no hook here gathers
+        raise NotImplementedError(
+            f"model: expected a decoder whose own forward gathers its parameters (fully_shard(model.get_decoder())), got a "
+            f"{type(decoder).__name__} with an embedding of type {type(embedding.data).__name__}"
+        )
     device = embedding.device
     for name in ("token_ids", "position_ids", "subtree_end", "rows"):
         check_device(f"packed.{name}", getattr(packed, name), device)
@@ -213,6 +227,7 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
             input_ids=packed.token_ids[None],
             position_ids=packed.position_ids[None].long(),
             use_cache=False,
+            return_dict=True,  # whatever the config says
             subtree_end=packed.subtree_end,
             depth=packed.position_ids,
             attended=attended,

@@ -1,6 +1,8 @@
 """What is known of Hugging Face models: which decoders a packed forest can't run through, and how logits are formed."""
 
 import inspect
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -22,21 +24,41 @@ _LOGITS_OVER = dict.fromkeys(
 _LOGITS_OTHERWISE = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_logit_soft_cap", "unpadded_vocab_size")
 
 
-ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model, inside `packed_adapters`: the segments of the step
+ACTIVE = "_himakernels_packed_adapters"  # of a PEFT model's base, inside `packed_adapters`: the segments of the step
+# PEFT types that weigh or seed their adapters in the forward of the PeftModel.
+_OUTSIDE = ("POLY", "SHADOW", "XLORA")
+# Names that families give to how much of a forward in training is random; a classifier and a summary are other heads'.
+_RANDOM = re.compile(r"^(?!classifier|summary).*(dropout|pdrop|layerdrop|jitter)")
 # Scalings of the rotary embedding that don't depend on how long the present sequences are, and reach factor times as far.
 _STRETCHED = ("linear", "yarn", "longrope", "llama3")
 
 
 def base_of(model: Any) -> PreTrainedModel:
-    """The Hugging Face model: `model` itself, or what a PEFT model wraps (its adapters sit inside the layers)."""
+    """The Hugging Face model: `model` itself, or what a PEFT model wraps (its adapters sit inside the layers).
+
+    What an adapter does in the forward of the PeftModel itself would be left out without a word: such are refused.
+    """
+    for name, config in getattr(model, "peft_config", {}).items():
+        outside = _outside_of_layers(config)
+        if outside is not None:
+            raise NotImplementedError(f"model: expected adapters inside the layers, got {outside} in adapter {name!r}")
     if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):
-        prompt = [n for n, c in getattr(model, "peft_config", {}).items() if getattr(c, "is_prompt_learning", False)]
-        if prompt:
-            raise NotImplementedError(f"model: expected adapters inside the layers, got prompt learning in {prompt}")
         model = model.get_base_model()
     if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"model: expected a transformers.PreTrainedModel (or a PEFT model), got {type(model).__name__}")
+        raise TypeError(
+            f"model: expected a transformers.PreTrainedModel (or a peft.PeftModel around one), got {type(model).__name__}"
+        )
     return model
+
+
+def _outside_of_layers(config: Any) -> str | None:
+    """What this adapter (a PeftConfig) needs the PeftModel's own forward for."""
+    if getattr(config, "is_prompt_learning", False):
+        return "prompt learning"
+    if getattr(config, "alora_invocation_tokens", None):
+        return "alora_invocation_tokens"
+    kind = getattr(config, "peft_type", None)
+    return str(getattr(kind, "value", kind)) if kind in _OUTSIDE else None
 
 
 def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
@@ -45,10 +67,16 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     Raises:
         NotImplementedError: recurrent or convolutional state, chunked or sparse attention, cross attention or an
             encoder-decoder, attention in both directions, a head dimension that tree_attention has not, multi-modal rotary
-            positions (M-RoPE), layers of different head dimensions, attention that does not use the interface.
-        ValueError: another attention than `attention` is set, or dropout in training.
+            positions (M-RoPE), layers of different head dimensions, attention that does not use the interface; a model
+            that says of something else that it is its decoder.
+        ValueError: another attention than `attention` is set, or dropout or noise in training.
     """
     decoder: PreTrainedModel = model.get_decoder()
+    if not isinstance(decoder, PreTrainedModel):
+        raise NotImplementedError(
+            f"model: expected a decoder that is a PreTrainedModel, got model_type {model.config.model_type!r}, whose "
+            f"get_decoder() is of type {type(decoder).__name__}"
+        )
     config = decoder.config
     got = f"got model_type {config.model_type!r}"
     crossed = getattr(config, "add_cross_attention", False) or getattr(config, "cross_attention_layers", None)
@@ -65,7 +93,7 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
     if decoder.get_output_embeddings() is not None:
         raise NotImplementedError(f"model: expected a decoder that ends in hidden states, {got} whose get_decoder() has a head")
     try:
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        head_dim = head_dim_of(config)
     except RuntimeError as error:  # transformers' word for what each layer has its own of
         raise NotImplementedError(f"model: expected one shape for the attention of all layers, {got}: {error}") from error
     if not 16 <= head_dim <= 256 or head_dim % 8 != 0:
@@ -84,21 +112,39 @@ def check_decoder(model: PreTrainedModel, attention: str) -> PreTrainedModel:
             f"model: expected attn_implementation {attention!r}, got {config._attn_implementation!r}; load the model with "
             f"it, or call model.set_attn_implementation({attention!r})"
         )
-    for name in ("attention_dropout", "layerdrop"):
-        chance = getattr(config, name, None) or 0.0
-        if model.training and chance:
-            raise ValueError(f"model: expected {name} 0 in training, {got} with {chance}")
-    active = [(name, m.p) for name, m in decoder.named_modules() if isinstance(m, torch.nn.Dropout) and m.training and m.p > 0]
-    if active:
+    for name, value in _drawn(decoder):
         raise ValueError(
-            f"model: expected dropout 0 in training (ratios need the policy that sampled), {got} with {active[0][1]} in "
-            f"{active[0][0]}; set it to 0, or call model.eval()"
+            f"model: expected {name} 0 in training (ratios need the policy that sampled), {got} with {value}; load the model "
+            "with 0, or call model.eval()"
         )
     return decoder
 
 
+def head_dim_of(config: Any) -> int:
+    """Of queries and keys. In latent attention (DeepSeek) config.head_dim is that of their rotated part alone."""
+    parts = [int(getattr(config, name, None) or 0) for name in ("qk_nope_head_dim", "qk_rope_head_dim")]
+    if all(parts):
+        return sum(parts)
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _drawn(decoder: PreTrainedModel) -> Iterator[tuple[str, float]]:
+    """(name, value) of what is drawn at random in training: modules for dropout, and numbers that say how much.
+
+    Modules keep those, or read them from the config in each forward.
+    """
+    where = [("config", decoder.config)] if decoder.training else []
+    where += [(name, module) for name, module in decoder.named_modules() if module.training]
+    for name, holder in where:
+        if isinstance(holder, torch.nn.Dropout) and holder.p > 0:
+            yield name, holder.p
+        for key, value in vars(holder).items():
+            if type(value) in (int, float) and value != 0 and _RANDOM.match(key):
+                yield f"{name}.{key}".lstrip("."), value
+
+
 def check_step(model: Any, segments: torch.Tensor) -> None:
-    """ValueError unless the forest with these segments is that of the packed step which is active on `model`.
+    """ValueError unless the forest with these segments is that of the packed step which is active on `model`, or its base.
 
     Outside of a step a PEFT model runs every token with the adapter that is active: a forest may be of one policy only.
     """
@@ -198,7 +244,7 @@ def output_head(model: torch.nn.Module) -> OutputHead:
     name = config.model_type
     head = base.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
-        got = "none" if head is None else type(head).__name__
+        got = "none" if head is None else f"{type(head).__module__}.{type(head).__qualname__}"  # PEFT's is a Linear too
         raise NotImplementedError(f"model: expected an output head of type torch.nn.Linear, model_type {name!r} has {got}")
     inner = {id(p) for module in (base.base_model, head) for p in module.parameters()}
     more = [parameter for parameter, value in base.named_parameters() if id(value) not in inner]

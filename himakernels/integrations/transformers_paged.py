@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from himakernels.checks import check_device, check_dtype, check_range, check_shape
 from himakernels.integrations.transformers import ATTENTION, Attended, handed_on
-from himakernels.integrations.transformers_models import base_of, check_decoder, max_positions, ropes_of
+from himakernels.integrations.transformers_models import base_of, check_decoder, head_dim_of, max_positions, ropes_of
 from himakernels.kv_pool import KVPool
 
 __all__ = ["PagedStep", "kv_pool", "logits"]
@@ -116,7 +116,7 @@ def kv_pool(model: torch.nn.Module, *, num_blocks: int, block_size: int) -> KVPo
         num_blocks=num_blocks,
         block_size=block_size,
         num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        head_dim=head_dim_of(config),
         dtype=weight.dtype,
         device=weight.device,
     )

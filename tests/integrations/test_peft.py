@@ -206,6 +206,8 @@ def unchanged(model: PeftModel) -> Iterator[None]:
 
 def test_undone_on_exit_and_after_errors() -> None:
     model, other = adapted(), adapted()
+    for each in (model, other):
+        train_adapters(each, list(ADAPTERS))
     model.gradient_checkpointing_enable()
     with unchanged(model):
         packed_run(model, tokens())

@@ -29,7 +29,7 @@ def model_with(config: Any = None, **second: Any) -> PeftModel:
 def enter(model: Any, names: Any = ("one", None), segments: Any = (0, 3, 5), **options: Any) -> None:
     if not isinstance(segments, torch.Tensor):
         segments = torch.tensor(segments, dtype=torch.int32)
-    with packed_adapters(model, names, segments, **options):
+    with packed_adapters(model, names, segments, **options), torch.no_grad():
         model(input_ids=torch.zeros(1, 5, dtype=torch.int64))
 
 
@@ -38,6 +38,7 @@ def test_a_plain_model_is_accepted() -> None:
     enter(model_with())
     enter(model_with(), [None, None])
     enter(model_with(r=3, target_modules=["v_proj"]), ["one", "two"])
+    enter(model_with(target_modules="all-linear", exclude_modules=["q_proj"]), ["one", "two"])
 
 
 @pytest.mark.parametrize(
@@ -184,3 +185,34 @@ def test_an_adapter_without_tokens_has_no_gradient() -> None:
         model(input_ids=torch.arange(5)[None]).logits.square().sum().backward()
     assert all(p.grad is not None for p in parameters["one"])
     assert all(p.grad is None for p in parameters["two"])
+
+
+def test_adapters_that_peft_froze_meanwhile() -> None:
+    """It leaves the active one trainable, so that a step would train one of several without a word."""
+    model = model_with(r=3)
+    ids, segments = torch.arange(5)[None], torch.tensor([0, 2, 5], dtype=torch.int32)
+
+    def step(names: list[str | None]) -> None:
+        with packed_adapters(model, names, segments):
+            model(input_ids=ids)
+
+    words = r"q_proj: expected trainable adapters \['one', 'two'\], got \['one'\]: .*call train_adapters again"
+    with pytest.raises(ValueError, match=words):  # never called
+        step(["one", "two"])
+    step(["one", None])
+    train_adapters(model, ["one", "two"])
+    step(["one", "two"])
+    with model.disable_adapter():
+        pass
+    with pytest.raises(ValueError, match=words):
+        step(["one", "two"])
+    with torch.no_grad():
+        step(["one", "two"])
+    train_adapters(model, ["two"])  # the other one plays along
+    step(["one", "two"])
+    model.set_adapter("one")
+    with pytest.raises(ValueError, match=r"q_proj: expected trainable adapters \['two'\], got \['one'\]"):
+        step(["one", "two"])
+    model.requires_grad_(False)
+    del vars(model)["_himakernels_trained_adapters"]
+    step(["one", "two"])

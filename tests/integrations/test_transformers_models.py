@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import himakernels.integrations.transformers as hf
+import himakernels.integrations.transformers_paged as paged
 from himakernels import PackedTree, pack
 from himakernels.integrations.transformers_models import check_depth, max_positions
 
@@ -64,6 +66,10 @@ REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
         "one shape for the attention of all layers",
     ),
     "own attention": (lambda: build("BloomConfig"), "through transformers' AttentionInterface, got model_type 'bloom'"),
+    "own decoder": (
+        lambda: build("ModernBertDecoderConfig", pad_token_id=0, bos_token_id=1, eos_token_id=2),
+        "a decoder that is a PreTrainedModel, got model_type 'modernbert-decoder', whose get_decoder.. is of type Linear",
+    ),
     "own positions": (
         lambda: build("BartConfig", d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=48),
         "expected a decoder that takes position_ids, got model_type 'bart'",
@@ -89,6 +95,11 @@ def test_a_window_in_the_mask_only() -> None:
     model = build("Qwen2MoeConfig", sliding_window=4, layer_types=SLIDING_AND_FULL, num_experts=4, moe_intermediate_size=16)
     with pytest.raises(NotImplementedError, match=r"expected the window of a sliding layer as an argument .*got None"):
         hf.hidden_states(model, FOREST)
+
+
+def test_a_decoder_that_makes_a_mask_of_its_own() -> None:
+    with pytest.raises(NotImplementedError, match=r"DogeAttention: expected no attention_mask, got .*the decoder makes itself"):
+        hf.hidden_states(build("DogeConfig", keep_window_size=8), FOREST)
 
 
 def test_layers_that_bypass_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,10 +149,32 @@ def test_values_narrower_than_keys() -> None:
     assert torch.allclose(out[:, path], expected.transpose(1, 2), atol=1e-6)
 
 
+@pytest.mark.parametrize("config", ["DeepseekV2Config", "DeepseekV3Config"])
+def test_the_head_dimension_of_latent_attention(config: str) -> None:
+    """config.head_dim is that of the rotated part; queries and keys, also in the pool of blocks, have the other part too."""
+    heads = {"num_key_value_heads": 4, "head_dim": 8, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
+    ranks = {"q_lora_rank": 24, "kv_lora_rank": 16, "n_routed_experts": 4, "n_group": 1, "topk_group": 1}
+    model = build(config, **heads, **ranks, num_experts_per_tok=2, moe_intermediate_size=32).eval()
+    assert model.config.head_dim == 8
+    pool = paged.kv_pool(model, num_blocks=1, block_size=4)
+    step = paged.PagedStep.of(pool, np.zeros((1, 1), np.int32), [0], [3])
+    with torch.no_grad():
+        hidden, logits = hf.hidden_states(model, FOREST), paged.logits(model, step, torch.tensor([1, 2, 5]))
+        model.set_attn_implementation("eager")
+        for sample, sequence in enumerate(([1, 2, 3, 4], [1, 2, 5])):
+            alone = model.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, :-1]
+            assert torch.allclose(hidden[FOREST.sample_id == sample], alone, atol=1e-5)
+        assert torch.allclose(logits[0], model(input_ids=torch.tensor([[1, 2, 5]])).logits[0, -1], atol=1e-5)
+    with pytest.raises(NotImplementedError, match=r"expected a head_dim of 16 to 256 .* with 12"):
+        hf.hidden_states(build(config, **heads | {"qk_nope_head_dim": 4}, **ranks), FOREST)
+
+
 def test_what_the_call_refuses() -> None:
     model = make_model("llama")
     with pytest.raises(TypeError, match=r"model: expected a transformers.PreTrainedModel .*got Linear"):
         hf.hidden_states(torch.nn.Linear(2, 2), FOREST)
+    with pytest.raises(TypeError, match=r"packed: expected a PackedTree, one of a Packing's micro-batches, got Packing"):
+        hf.hidden_states(model, pack([[1, 2]]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"packed.token_ids: expected values in \[0, 61\), got 61 at index 1"):
         hf.hidden_states(model, forest([1, V]))
     with pytest.raises(ValueError, match=r"below 128, .* 'llama' .*, got a sequence of 129 tokens"):
@@ -153,21 +186,56 @@ def test_what_the_call_refuses() -> None:
         hf.hidden_states(make_model("llama", attention="eager"), FOREST)
     dropout = make_model("llama", attention_dropout=0.1)
     assert hf.hidden_states(dropout.eval(), FOREST).shape == (5, 32)
-    with pytest.raises(ValueError, match=r"attention_dropout 0 in training, got model_type 'llama' with 0.1"):
+    with pytest.raises(ValueError, match=r"config.attention_dropout 0 in training .*'llama' with 0.1"):
         hf.hidden_states(dropout.train(), FOREST)
 
 
-def test_dropout_of_any_kind_is_refused_in_training() -> None:
-    for model, words in (
-        (
-            build("GPT2Config", num_attention_heads=2, attn_pdrop=0.0, resid_pdrop=0.1, embd_pdrop=0.0),
-            "dropout 0 in training .*'gpt2' with 0.1 in h.0",
-        ),
-        (build("OPTConfig", layerdrop=0.5, dropout=0.0, num_attention_heads=2), "layerdrop 0 in training, .*'opt' with 0.5"),
-    ):
-        assert hf.hidden_states(model.eval(), FOREST).shape == (5, 32)
-        with pytest.raises(ValueError, match=words):
-            hf.hidden_states(model.train(), FOREST)
+# Dropout as modules and as functions, whole layers, and noise in a router: what each family calls it, and its other settings.
+RANDOM: dict[str, tuple[str, dict[str, Any], str]] = {
+    "modules": (
+        "GPT2Config",
+        {"attn_pdrop": 0.0, "resid_pdrop": 0.1, "embd_pdrop": 0.0},
+        r"config.resid_pdrop .*'gpt2' with 0.1",
+    ),
+    "layers": ("OPTConfig", {"layerdrop": 0.5, "dropout": 0.0}, "config.layerdrop .*'opt' with 0.5"),
+    "functions": ("OPTConfig", {}, "config.dropout .*'opt' with 0.1"),
+    "residuals": ("Starcoder2Config", {"residual_dropout": 0.1}, "config.residual_dropout .*'starcoder2' with 0.1"),
+    "embedding": ("Starcoder2Config", {"embedding_dropout": 0.2}, "config.embedding_dropout .*'starcoder2' with 0.2"),
+    "router": (
+        "MixtralConfig",
+        {"num_local_experts": 4, "router_jitter_noise": 0.3},
+        "config.router_jitter_noise .*'mixtral' with 0.3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "changes", "words"), RANDOM.values(), ids=RANDOM)
+def test_what_is_random_is_refused_in_training(config: str, changes: dict[str, Any], words: str) -> None:
+    model = build(config, num_attention_heads=2, **changes)
+    assert hf.hidden_states(model.eval(), FOREST).shape == (5, 32)
+    with pytest.raises(ValueError, match=words):
+        hf.hidden_states(model.train(), FOREST)
+
+
+def test_what_layers_keep_is_refused_whatever_the_config_says_later() -> None:
+    model = build("OPTConfig", num_attention_heads=2).train()
+    model.config.dropout = 0.0
+    with pytest.raises(ValueError, match=r"expected dropout 0 in training .*'opt' with 0.1; load the model with 0"):
+        hf.hidden_states(model, FOREST)
+    model = build("GPT2Config", num_attention_heads=2, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0).train()
+    model.transformer.h[1].mlp.dropout.p = 0.1
+    with pytest.raises(ValueError, match=r"expected h.1.mlp.dropout 0 in training .*'gpt2' with 0.1"):
+        hf.hidden_states(model, FOREST)
+
+
+def test_dropout_of_other_heads_has_no_effect() -> None:
+    model = build("GPT2Config", num_attention_heads=2, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
+    assert model.config.summary_first_dropout == 0.1
+    hidden = hf.hidden_states(model.train(), FOREST)
+    assert torch.equal(hidden, hf.hidden_states(model.eval(), FOREST))
+    model = build("GPTNeoXConfig", num_attention_heads=2)
+    assert model.config.classifier_dropout == 0.1
+    assert hf.hidden_states(model.train(), FOREST).shape == (5, 32)
 
 
 def test_keyword_arguments_may_be_copied_on_their_way() -> None:
@@ -269,7 +337,9 @@ def test_heads_that_are_more_than_a_linear_layer() -> None:
         hf.output_head(model)
     del model.config.lm_head_multiplier
     model.lm_head = torch.nn.Sequential(model.lm_head)
-    with pytest.raises(NotImplementedError, match=r"output head of type torch.nn.Linear, model_type 'llama' has Sequential"):
+    with pytest.raises(
+        NotImplementedError, match=r"output head of type torch.nn.Linear, model_type 'llama' has torch.nn.*\.Sequential"
+    ):
         hf.output_head(model)
     model = make_model("llama")
     model.transform = torch.nn.Linear(32, 32)
@@ -281,6 +351,13 @@ def test_an_empty_forest_gives_an_empty_result() -> None:
     hidden = hf.hidden_states(make_model("llama"), pack([])[0])
     assert hidden.shape == (0, SIZES["hidden_size"])
     assert hidden.requires_grad
+
+
+def test_a_config_that_asks_for_tuples() -> None:
+    model = make_model("llama")
+    expected = hf.hidden_states(model, FOREST)
+    model.config.return_dict = False
+    assert torch.equal(hf.hidden_states(model, FOREST), expected)
 
 
 def test_autocast_reaches_the_attention() -> None:

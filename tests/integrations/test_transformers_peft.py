@@ -1,9 +1,11 @@
 """Five adapters of different ranks on one frozen base, in one packed step: equal to plain PEFT, agent by agent."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from decoder_runs import Sample, assert_step, make_model, off_policy, pack_samples, packed_run, plain_run, true_run
-from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PolyConfig, PromptTuningConfig, TaskType, XLoraConfig, get_peft_model
 
 import himakernels.integrations.transformers as hf
 from himakernels.integrations.peft import packed_adapters, train_adapters
@@ -75,6 +77,7 @@ def test_a_forest_belongs_to_its_step() -> None:
     )
     with packed_adapters(model, names, tree.segments):
         expected = hf.hidden_states(model, tree)
+        assert torch.equal(hf.hidden_states(model.get_base_model(), tree), expected)  # its layers are in the step too
         with pytest.raises(ValueError, match=r"packed.segments: expected those of packed_adapters, .*3, 6, 9.*, got \[0, 3, 3"):
             hf.hidden_states(model, other)
     with packed_adapters(model, names, tree.segments.clone()):
@@ -84,8 +87,42 @@ def test_a_forest_belongs_to_its_step() -> None:
     assert hf.hidden_states(model, pack_samples([Sample([1, 2, 3], [False, True, True])])).shape == (2, 32)
 
 
-def test_prompt_learning_is_refused() -> None:
-    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=2)
+PACKED = pack_samples([Sample([1, 2], [False, True])])
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=2), "prompt learning"),
+        (LoraConfig(task_type=TaskType.CAUSAL_LM, target_modules=["q_proj"], alora_invocation_tokens=[7, 8]), "alora_invoc"),
+        (PolyConfig(task_type=TaskType.CAUSAL_LM, target_modules=["q_proj"], n_tasks=2), "POLY"),
+    ],
+    ids=["prompt", "alora", "poly"],
+)
+def test_adapters_outside_of_the_layers_are_refused(config: PeftConfig, words: str) -> None:
     model = get_peft_model(make_model("llama"), config)
-    with pytest.raises(NotImplementedError, match=r"adapters inside the layers, got prompt learning in \['default'\]"):
-        hf.hidden_states(model, pack_samples([Sample([1, 2], [False, True])]))
+    for one in (model, model.get_base_model()) if words != "prompt learning" else (model,):
+        with pytest.raises(NotImplementedError, match=rf"adapters inside the layers, got {words}.* in adapter 'default'"):
+            hf.hidden_states(one, PACKED)
+
+
+def test_experts_of_lora_are_refused(tmp_path: Path) -> None:
+    """X-LoRA weighs its adapters by a forward of its own."""
+    get_peft_model(make_model("llama"), LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    base = make_model("llama")
+    base.config.use_cache = False
+    config = XLoraConfig(task_type=TaskType.CAUSAL_LM, hidden_size=32, adapters={"0": str(tmp_path)})
+    with pytest.raises(NotImplementedError, match=r"adapters inside the layers, got XLORA in adapter 'default'"):
+        hf.hidden_states(get_peft_model(base, config), PACKED)
+
+
+def test_mixed_types_of_adapters_are_refused() -> None:
+    model = get_peft_model(make_model("llama"), LoraConfig(target_modules=["q_proj"]), mixed=True)
+    with pytest.raises(TypeError, match=r"transformers.PreTrainedModel \(or a peft.PeftModel around one\), got PeftMixedModel"):
+        hf.hidden_states(model, PACKED)
+
+
+def test_an_adapter_on_the_head_is_named() -> None:
+    model = get_peft_model(make_model("llama"), LoraConfig(target_modules=["q_proj", "lm_head"]))
+    with pytest.raises(NotImplementedError, match=r"head of type torch.nn.Linear, model_type 'llama' has peft.*lora.*\.Linear"):
+        hf.output_head(model)

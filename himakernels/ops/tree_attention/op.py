@@ -11,6 +11,7 @@ from himakernels.checks import (
     check_dtype,
     check_finite,
     check_positive,
+    check_range,
     check_shape,
     check_subtree_end,
 )
@@ -40,6 +41,8 @@ def _fwd(
     with_rest: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_subtree_end(subtree_end)
+    if position_ids is not None and position_ids.device.type == "cpu":
+        check_range("position_ids", position_ids, 2**31)  # depths are not negative: no difference of two overflows
     options = _options(scale, window, softcap)
     if use_triton(q):
         from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
@@ -213,7 +216,8 @@ def tree_attention(
 
     Raises:
         ValueError, TypeError: shape, dtype, device, head count, stride or option that does not fit; on the CPU also a
-        subtree_end that is not nested. On GPU its values are trusted, and nothing outside the tensors is read.
+        subtree_end that is not nested, and with a window negative position_ids. On GPU their values are trusted, and nothing
+        outside the tensors is read.
 
     Source: FlashAttention-2 (arXiv 2307.08691) for the recomputing backward; docs/structure.md for the forest.
     """
