@@ -3,6 +3,7 @@
 import importlib
 import os
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_conversions_of_single_numbers_beside_products_are_found(monkeypatch: py
         sass = "\n".join([".L_x_1:", *(f"        /*{at:04x}*/    {line} ;" for at, line in enumerate(lines))])
         monkeypatch.setattr(aot.loops, "disassemble", lambda _, sass=sass: sass)
         assert aot.converts_single_numbers(b"") == found
+
+
+def test_weights_are_rounded_in_the_compiled_kernels_too() -> None:
+    """65537 x is a product of its own, and 65536 x is taken from it in one fused step: fused otherwise, the result is x."""
+    with record_launches("sm_90") as launches:
+        VARIANTS["tree_attention bf16 D=16"]()
+    for launch in launches:
+        ptx = aot.triton.compile(launch.source, target=TARGETS["sm_90"], options=launch.options).asm["ptx"]
+        factor, less = "0f47800080", "0fC7800000"  # 65537, -65536
+        assert re.search(rf"\bmul[.\w]* .*{factor}", ptx), launch.name
+        assert re.search(rf"\bfma[.\w]* .*{less}", ptx), launch.name
+        assert not re.search(rf"\bfma[.\w]* .*{factor}", ptx), launch.name
 
 
 @pytest.mark.parametrize("aligned", [True, False])

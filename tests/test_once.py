@@ -24,8 +24,24 @@ def test_the_same_arguments_give_the_same_object() -> None:
     assert _make(a, b, 2) is not value
     assert _make(a, None, 1) is not value
     assert _make(a, a, 1) is not value
+    value = _make(a, b, 1)
     assert _make(a.clone(), b, 1) is not value
     assert _make(a, b, 1) is value
+
+
+def test_one_result_is_kept_for_all_that_come_second() -> None:
+    a, b = torch.zeros(3), torch.zeros(3)
+    gone = weakref.ref(_make(a, b, 1))
+    _make(a, torch.zeros(3), 1)
+    gc.collect()
+    assert gone() is None
+
+
+def test_another_shape_is_another_tensor() -> None:
+    a = torch.zeros(3)
+    value = _make(a, None, 1)
+    a.data = torch.zeros(4)
+    assert _make(a, None, 1) is not value
 
 
 def test_a_write_to_any_argument_shows() -> None:

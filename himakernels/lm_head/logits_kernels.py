@@ -30,7 +30,8 @@ def row_config(tensor: torch.Tensor, *, reread: bool = False, capped: bool = Fal
     """The pinned table: 16 elements of 2 bytes, or 8 of 4, for every thread and block; loads run two blocks ahead.
 
     `reread` is for a program that walks over its row twice: it fills a whole multiprocessor, so that as few rows are under
-    way as there are multiprocessors and all of them fit in the second-level cache (300 KB x 132 = 40 of 50 MB on Hopper).
+    way as there are multiprocessors and all of them fit in the second-level cache (300 KB x 132 = 40 of 50 MB on Hopper). On
+    NVIDIA its loads run four blocks ahead, not for speed: the shared memory which that takes keeps a second program out.
     A soft cap needs more registers (`capped`), and so do rows that are read element by element because they are unaligned.
     """
     where = arch.arch_of(tensor)
@@ -40,7 +41,6 @@ def row_config(tensor: torch.Tensor, *, reread: bool = False, capped: bool = Fal
     block_v, stages = 8192 // tensor.element_size(), 2 if where in ("gfx942", "small") else 3
     aligned = tensor.stride(0) % 16 == 0 and tensor.shape[1] % 16 == 0
     if reread and aligned and where != "small":
-        # Five stages need so much shared memory that a second program finds no room beside the first.
         return RowConfig(block_v=block_v * (2 if capped else 4), num_warps=4 * warps, num_stages=5 if stages == 3 else stages)
     return RowConfig(block_v=block_v, num_warps=warps, num_stages=stages)
 

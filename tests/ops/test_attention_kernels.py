@@ -11,6 +11,8 @@ import triton.language as tl
 from himakernels import tree_attention, tree_attention_reference
 from himakernels.ops.tree_attention.attention_config import AttentionConfig
 from himakernels.ops.tree_attention.block_kernels import rounded
+from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
+from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
 from himakernels.testing import assert_gate, forest_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -54,6 +56,31 @@ def test_just_below_a_power_of_two_it_is_a_neighbour() -> None:
     assert torch.equal(y, y.to(torch.bfloat16).float())
     assert set(y.tolist()) == {1.0, 1 - 2.0**-8}
     assert bool((y[x < 1 - 2.0**-16] == 1.0).all())
+
+
+def test_nothing_outside_the_tensors_is_read() -> None:
+    """On GPU subtree_end is trusted, but where it points beyond the tokens there is memory of somebody else's."""
+    T = 40
+    wide = torch.full((4 * T, 4, 16), float("nan"), device=DEVICE)
+    wide[:T] = torch.randn(T, 4, 16)
+    q, k, v, dout = (wide[:T, i : i + 1] for i in range(4))
+    tokens = torch.full([4 * T], 4 * T, dtype=torch.int32, device=DEVICE)
+    numbers = {"scale": 0.25, "window": None, "softcap": None}
+    saved = tree_attention_fwd(q, k, v, tokens[:T], None, None, **numbers, with_rest=False)
+    grads = tree_attention_bwd(dout, q, k, v, *saved, tokens[:T], None, None, **numbers)
+    for tensor in (saved[0], *grads[:3]):
+        assert tensor is not None
+        assert bool(tensor.isfinite().all())
+
+
+def test_scores_near_the_end_of_fp32() -> None:
+    """What is left out of the softmax is -inf, not merely far below what scores usually are."""
+    T, best = 64, 31  # in the last block of keys that all of the later queries see whole
+    k = torch.full((T, 1, 16), 3e17, device=DEVICE)
+    k[best] = 6e17
+    v = torch.randn(T, 1, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    out = tree_attention(torch.full_like(k, 1e19), k, v, torch.full([T], T, dtype=torch.int32, device=DEVICE))
+    assert torch.equal(out[best + 1 :], v[best].expand(T - best - 1, 1, 16))
 
 
 def test_runs_of_more_blocks_than_a_warp_has_lanes(monkeypatch: pytest.MonkeyPatch) -> None:

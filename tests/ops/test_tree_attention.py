@@ -244,7 +244,7 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "position_ids: expected a tensor with window=3, got None", {"position_ids": None, "window": 3}),
     (
         ValueError,
-        r"position_ids: expected values in \[0, 2147483648\), got -1 at index 4",
+        r"position_ids: expected values in \[0, 2147483647\), got -1 at index 4",
         {"position_ids": torch.tensor([0, 1, 2, 3, -1], dtype=I32), "window": 3},
     ),
     (ValueError, "window: expected a number > 0, got 0", {"window": 0}),

@@ -44,8 +44,14 @@ def block_ranges(subtree_end: torch.Tensor, position_ids: torch.Tensor | None, b
     return BlockRanges(begin, max_end, min_end, torch.nn.functional.pad(position_ids, padding).view(-1, block).amax(1))
 
 
+def near(x: torch.Tensor) -> torch.Tensor:
+    """x [T, H, D], copied where its tokens lie so far apart that an offset within a block would not fit 32 bits."""
+    return x if x.stride(0) < 2**24 else x.contiguous()
+
+
 def alike(k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """k and v [T, Hk, D], copied where tokens don't lie equally far apart in both: the kernels keep one set of addresses."""
+    k, v = near(k), near(v)
     return (k, v) if k.stride(0) == v.stride(0) else (k.contiguous(), v.contiguous())
 
 
@@ -131,10 +137,11 @@ def rounded(x, like):
 
     To bf16 by arithmetic (Veltkamp's splitting: x + 2^16 x keeps 8 bits of x): a conversion there and back takes a unit that
     is as slow as that of exp2, which attention has no time to spare for. Of two equally near numbers it may be either; within
-    2^-16 below a power of two it may be the number before that.
+    2^-16 below a power of two it may be the number before that. The sum must be rounded before the difference is taken: a
+    compiler that is free to fuse a difference of two products fuses the wrong one, and gives x.
     """
     if like.dtype == tl.bfloat16:
-        y = x * 65537.0 - x * 65536.0
+        y = tl.fma(x, -65536.0, x * 65537.0)
     else:
         y = narrow(x, like).to(tl.float32)
     return y

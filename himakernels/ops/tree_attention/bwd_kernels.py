@@ -30,6 +30,7 @@ from himakernels.ops.tree_attention.block_kernels import (
     block_ranges,
     cap_scores,
     narrow,
+    near,
     next_run,
     product,
     rounded,
@@ -196,7 +197,7 @@ def tree_attention_bwd_dkv_kernel(
     first_full, last_full = last, last
     if not HAS_WINDOW:
         first_full = tl.minimum(tl.cdiv(k_begin + BLOCK_K - 1, BLOCK_Q), last)
-        last_full = tl.maximum(tl.min(end_k, axis=0) // BLOCK_Q, first_full)
+        last_full = tl.maximum(tl.minimum(tl.min(end_k, axis=0), T) // BLOCK_Q, first_full)
     dk = tl.zeros([BLOCK_K, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_K, BLOCK_D], tl.float32)
     rows = (tl.num_programs(1) * group).to(tl.int64) * T
@@ -253,7 +254,7 @@ def tree_attention_bwd(
     if q.numel() == 0:
         return dq, dk, dv, torch.zeros_like(sinks) if needs[3] and sinks is not None else None
     rows = torch.empty(3, Hq, T, dtype=torch.float32, device=q.device)
-    k, v = alike(k, v)
+    q, (k, v) = near(q), alike(k, v)
     numbers = (T, Hq // Hk, scale, window or 0, softcap or 1.0)
     strides = [*(t.stride(i) for t in (dout, q, k) for i in (0, 1)), v.stride(1)]
     flags = {

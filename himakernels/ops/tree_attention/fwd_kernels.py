@@ -24,6 +24,7 @@ from himakernels.ops.tree_attention.block_kernels import (
     block_ranges,
     cap_scores,
     narrow,
+    near,
     next_run,
     product,
     rounded,
@@ -98,7 +99,7 @@ def _attend_ahead(
         x = product(q, tl.trans(k), UPCAST_DOT)
         acc = acc * keep[:, None] + product(narrow(p, v), v, UPCAST_DOT)
         s, _ = cap_scores(x, scale, softcap, HAS_SOFTCAP)
-        p, keep, total, level = _softmax(s + tl.where(block + 1 < last, 0.0, _LOWEST), total, level, k)
+        p, keep, total, level = _softmax(s + tl.where(block + 1 < last, 0.0, float("-inf")), total, level, k)
     return acc, total, level
 
 
@@ -173,10 +174,10 @@ def tree_attention_fwd_kernel(
     total = tl.where(offs_q < T, total, 1.0)  # lanes without a query
     out = acc / total[:, None]
     at = head.to(tl.int64) * stride_oh + offs_q.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
-    rounded = round_to(out, out_ptr.dtype.element_ty)
-    tl.store(out_ptr + at, rounded, mask=mask_q)
+    stored = round_to(out, out_ptr.dtype.element_ty)
+    tl.store(out_ptr + at, stored, mask=mask_q)
     if WITH_REST:
-        tl.store(rest_ptr + at, round_to(out - rounded.to(tl.float32), out_ptr.dtype.element_ty), mask=mask_q)
+        tl.store(rest_ptr + at, round_to(out - stored.to(tl.float32), out_ptr.dtype.element_ty), mask=mask_q)
     tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (level + tl.log2(total)) / LOG2E, mask=offs_q < T)
 
 
@@ -201,7 +202,7 @@ def tree_attention_fwd(
     if out.numel() == 0:
         return out, lse, rest
     config, _, _ = attention_configs(q)
-    k, v = alike(k, v)
+    q, (k, v) = near(q), alike(k, v)
     has_window = window is not None
     ranges = block_ranges(subtree_end, position_ids if has_window else None, config.block_other)
     tree_attention_fwd_kernel[(triton.cdiv(T, config.block_own), Hq)](

@@ -42,7 +42,7 @@ def _fwd(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_subtree_end(subtree_end)
     if position_ids is not None and position_ids.device.type == "cpu":
-        check_range("position_ids", position_ids, 2**31)  # depths are not negative: no difference of two overflows
+        check_range("position_ids", position_ids, 2**31 - 1)  # depths are not negative: no difference of two overflows
     options = _options(scale, window, softcap)
     if use_triton(q):
         from himakernels.ops.tree_attention.fwd_kernels import tree_attention_fwd
@@ -195,7 +195,8 @@ def tree_attention(
     Args:
         q: [T, Hq, D] fp32, bf16, fp16 (or fp64: torch, for gradcheck); D a multiple of 8 from 16 to 256; differentiable.
         k, v: [T, Hk, D] of the same dtype; Hk divides Hq; differentiable. q, k and v may be views with any strides (say, of a
-            fused projection) as long as the head dimension is contiguous; they are not copied.
+            fused projection) as long as the head dimension is contiguous. They are not copied but, on GPU, where k and v have
+            other strides between tokens, or tokens lie 2^24 elements apart.
         subtree_end: [T] int32: where the subtree of each token ends, tokens being in depth-first order.
         position_ids: [T] int32, the depth of each token; read only with a window.
         scale: default D ** -0.5.
