@@ -1,4 +1,4 @@
-"""Which models are refused, before any forward, and with what words; what the output head of a family is."""
+"""Which models are refused, before any forward, and with what words."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,54 +190,6 @@ def test_what_the_call_refuses() -> None:
         hf.hidden_states(dropout.train(), FOREST)
 
 
-# Dropout as modules and as functions, whole layers, and noise in a router: what each family calls it, and its other settings.
-RANDOM: dict[str, tuple[str, dict[str, Any], str]] = {
-    "modules": (
-        "GPT2Config",
-        {"attn_pdrop": 0.0, "resid_pdrop": 0.1, "embd_pdrop": 0.0},
-        r"config.resid_pdrop .*'gpt2' with 0.1",
-    ),
-    "layers": ("OPTConfig", {"layerdrop": 0.5, "dropout": 0.0}, "config.layerdrop .*'opt' with 0.5"),
-    "functions": ("OPTConfig", {}, "config.dropout .*'opt' with 0.1"),
-    "residuals": ("Starcoder2Config", {"residual_dropout": 0.1}, "config.residual_dropout .*'starcoder2' with 0.1"),
-    "embedding": ("Starcoder2Config", {"embedding_dropout": 0.2}, "config.embedding_dropout .*'starcoder2' with 0.2"),
-    "router": (
-        "MixtralConfig",
-        {"num_local_experts": 4, "router_jitter_noise": 0.3},
-        "config.router_jitter_noise .*'mixtral' with 0.3",
-    ),
-}
-
-
-@pytest.mark.parametrize(("config", "changes", "words"), RANDOM.values(), ids=RANDOM)
-def test_what_is_random_is_refused_in_training(config: str, changes: dict[str, Any], words: str) -> None:
-    model = build(config, num_attention_heads=2, **changes)
-    assert hf.hidden_states(model.eval(), FOREST).shape == (5, 32)
-    with pytest.raises(ValueError, match=words):
-        hf.hidden_states(model.train(), FOREST)
-
-
-def test_what_layers_keep_is_refused_whatever_the_config_says_later() -> None:
-    model = build("OPTConfig", num_attention_heads=2).train()
-    model.config.dropout = 0.0
-    with pytest.raises(ValueError, match=r"expected dropout 0 in training .*'opt' with 0.1; load the model with 0"):
-        hf.hidden_states(model, FOREST)
-    model = build("GPT2Config", num_attention_heads=2, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0).train()
-    model.transformer.h[1].mlp.dropout.p = 0.1
-    with pytest.raises(ValueError, match=r"expected h.1.mlp.dropout 0 in training .*'gpt2' with 0.1"):
-        hf.hidden_states(model, FOREST)
-
-
-def test_dropout_of_other_heads_has_no_effect() -> None:
-    model = build("GPT2Config", num_attention_heads=2, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
-    assert model.config.summary_first_dropout == 0.1
-    hidden = hf.hidden_states(model.train(), FOREST)
-    assert torch.equal(hidden, hf.hidden_states(model.eval(), FOREST))
-    model = build("GPTNeoXConfig", num_attention_heads=2)
-    assert model.config.classifier_dropout == 0.1
-    assert hf.hidden_states(model.train(), FOREST).shape == (5, 32)
-
-
 def test_keyword_arguments_may_be_copied_on_their_way() -> None:
     """As accelerate's hooks and FSDP do: containers are made anew."""
     model = make_model("llama")
@@ -297,54 +249,6 @@ def test_the_longrope_follows_the_depth() -> None:
         for sample, sequence in enumerate(sequences):
             alone = model.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, :-1]
             assert torch.allclose(hidden[packed.sample_id == sample], alone, atol=1e-5)
-
-
-HEADS = {
-    "llama": {},
-    "Gemma2Config": {"final_logit_softcapping": 2.0},
-    "CohereConfig": {"logit_scale": 0.25},
-    "GraniteConfig": {"logits_scaling": 3.0},
-    "PhiConfig": {},  # a bias
-    "Qwen3Config": {"tie_word_embeddings": True},
-}
-
-
-@pytest.mark.parametrize(("config", "changes"), HEADS.items(), ids=HEADS)
-def test_the_head_gives_the_model_s_logits(config: str, changes: dict[str, Any]) -> None:
-    model = make_model("llama", attention="eager") if config == "llama" else build(config, **changes)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.3)
-        model.set_attn_implementation("eager")
-        ids = torch.tensor([[1, 2, 3]])
-        hidden = model.get_decoder()(input_ids=ids).last_hidden_state[0]
-        weight, bias, softcap, temperature = hf.output_head(model)
-        logits = torch.nn.functional.linear(hidden, weight, bias)
-        if softcap is not None:
-            logits = softcap * torch.tanh(logits / softcap)
-        assert torch.allclose(logits / temperature, model(input_ids=ids).logits[0], rtol=1e-5, atol=1e-5)
-    assert (softcap, temperature) != (None, 1.0) or not (changes.keys() - {"tie_word_embeddings"})
-    assert (bias is not None) == (config == "PhiConfig")
-    assert weight is model.get_output_embeddings().weight
-
-
-def test_heads_that_are_more_than_a_linear_layer() -> None:
-    model = make_model("llama")
-    with pytest.raises(NotImplementedError, match=r"output head of type torch.nn.Linear, model_type 'llama' has none"):
-        hf.output_head(model.model)
-    model.config.lm_head_multiplier = 2.0
-    with pytest.raises(NotImplementedError, match=r"scale of logits, model_type 'llama' has \{'lm_head_multiplier': 2.0\}"):
-        hf.output_head(model)
-    del model.config.lm_head_multiplier
-    model.lm_head = torch.nn.Sequential(model.lm_head)
-    with pytest.raises(
-        NotImplementedError, match=r"output head of type torch.nn.Linear, model_type 'llama' has torch.nn.*\.Sequential"
-    ):
-        hf.output_head(model)
-    model = make_model("llama")
-    model.transform = torch.nn.Linear(32, 32)
-    with pytest.raises(NotImplementedError, match=r"only a linear head after the decoder, .*'transform.weight'"):
-        hf.output_head(model)
 
 
 def test_an_empty_forest_gives_an_empty_result() -> None:

@@ -242,11 +242,7 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "subtree_end: expected dtype int32, got int64", {"subtree_end": Z(5).long()}),
     (TypeError, "position_ids: expected dtype int32, got int64", {"position_ids": Z(5).long()}),
     (ValueError, "position_ids: expected a tensor with window=3, got None", {"position_ids": None, "window": 3}),
-    (
-        ValueError,
-        r"position_ids: expected values in \[0, 2147483647\), got -1 at index 4",
-        {"position_ids": torch.tensor([0, 1, 2, 3, -1], dtype=I32), "window": 3},
-    ),
+    (ValueError, r"position_ids: expected values in .* got -1 at index 0", {"position_ids": Z(5, dtype=I32) - 1, "window": 3}),
     (ValueError, "window: expected a number > 0, got 0", {"window": 0}),
     (TypeError, "window: expected an int, got float", {"window": 2.0}),
     (TypeError, "window: expected an int, got bool", {"window": True}),
