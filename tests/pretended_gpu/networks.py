@@ -72,7 +72,7 @@ def back() -> None:
     """Whoever asks for a copy to the CPU reads it next: it is waited for, whatever else was asked."""
     tree = PREPARED["llama"][1].to(DEVICE, non_blocking=True)
     tree.to("cpu", non_blocking=True)
-    _Step(None, {}, [None], ids(9, 2, torch.int32))._segments_on(torch.device("cpu"))
+    _Step(torch.nn.Module(), {}, [None], ids(9, 2, torch.int32))._segments_on(torch.device("cpu"))
 
 
 def learner(name: str, step: str, config: dict[str, Any]) -> None:
