@@ -52,7 +52,7 @@ _HALF: dict[str, dict[int, _Configs]] = {
 }
 _FLOAT: dict[str, dict[int, _Configs]] = {
     "sm_80": {
-        64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 32, 8, 1)),
+        64: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 32, 8, 1)),
         128: (AttentionConfig(32, 32, 4, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
         256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
     },
