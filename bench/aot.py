@@ -3,7 +3,7 @@
 Prints registers, spills, shared memory, size and matrix instructions of every variant, and fails (exit status 1) where a
 kernel does not compile, needs more shared memory than its target has, spills without being in ALLOWED_SPILLS (or
 SPILLS_OF_3_6), or, although its time is that of its products (WIDE_PRODUCTS), multiplies by narrower instructions than its
-target's widest or, on Hopper, converts single numbers beside them, at a quarter of the rate of pairs.
+target's widest or, on Hopper, converts single numbers beside them, which is slow (bench/loops.py says how it is counted).
 `python -m bench.aot WORD...` keeps the variants whose name contains a WORD.
 
 To add a kernel, add a function to VARIANTS in bench/aot_variants.py that calls its launcher on meta tensors.
@@ -112,7 +112,7 @@ def _matrix_instruction(assembly: str) -> str:
 
 
 def converts_single_numbers(cubin: bytes) -> bool:
-    """Whether a loop that multiplies matrices has conversions that run in the unit of exp2."""
+    """Whether a loop that multiplies matrices has conversions that are counted to the unit of exp2."""
     return any(loop.tensor and loop.instructions["F2F"] for loop in loops.innermost_loops(loops.disassemble(cubin)))
 
 

@@ -115,7 +115,7 @@ def _grad_at(
     x_ptr, dx_ptr, offs, mask, is_label, logprob, lse, lse_low, entropy, coef, coef_entropy, inv_temperature, softcap,
     HAS_LABEL: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_ENTROPY: tl.constexpr,
 ):  # fmt: skip
-    """Writes row_grad's dx at offs where the mask is True; `is_label` is read only with HAS_LABEL."""
+    """Writes row_grad's dx at offs where the mask is True; without HAS_LABEL the label is not there and `is_label` is None."""
     x = tl.load(x_ptr + offs, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
     if HAS_SOFTCAP:
         t = tl_tanh(x * (1.0 / softcap))
@@ -181,7 +181,7 @@ def row_grad(
     for start in tl.range(0, V, BLOCK_V, num_stages=NUM_STAGES):
         mask = (offs < V - start) & (start // VEC + tl.arange(0, LANES) != neighbours)[:, None]
         _grad_at(
-            x_ptr + start, dx_ptr + start, offs, mask, mask, logprob, lse, lse_low, entropy, coef, coef_entropy,
+            x_ptr + start, dx_ptr + start, offs, mask, None, logprob, lse, lse_low, entropy, coef, coef_entropy,
             inv_temperature, softcap, False, HAS_SOFTCAP, HAS_ENTROPY,
         )  # fmt: skip
     offs = neighbours * VEC + tl.arange(0, VEC)[None, :]

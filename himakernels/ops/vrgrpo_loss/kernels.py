@@ -222,22 +222,9 @@ def policy_logits_fwd_kernel(
             coef *= grad_scale
             coef_entropy *= grad_scale
         row_grad(
-            x_ptr + row * stride_xr,
-            dx_row,
-            label,
-            V,
-            logprob,
-            lse,
-            entropy,
-            coef,
-            coef_entropy,
-            inv_temperature,
-            softcap,
-            HAS_SOFTCAP,
-            HAS_ENTROPY,
-            BLOCK_V,
-            NUM_STAGES,
-        )
+            x_ptr + row * stride_xr, dx_row, label, V, logprob, lse, entropy, coef, coef_entropy, inv_temperature, softcap,
+            HAS_SOFTCAP, HAS_ENTROPY, BLOCK_V, NUM_STAGES,
+        )  # fmt: skip
     else:
         row_zero(dx_row, V, BLOCK_V)
 
