@@ -23,6 +23,7 @@ LAYERS = [
     ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache", "himakernels.kv_pool"),
     ("himakernels", "himakernels.testing"),
     ("himakernels.integrations",),
+    ("trainer.reading", "trainer.escaping"),
     ("trainer.react",),
     ("trainer.types",),
     ("trainer.rewards",),

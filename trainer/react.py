@@ -9,10 +9,11 @@ neither write two actions nor invent the observation of its first.
 """
 
 import json
-import math
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
+
+from trainer.reading import DepthError, load_json
 
 MAX_DEPTH = 32  # of nested JSON values
 _STEP = re.compile(r"^(?:Action|Final Answer):", re.MULTILINE)
@@ -48,7 +49,8 @@ def parse(text: str | bytes) -> Action | Answer | Malformed:
 
     White space around the thought, the name and the answer is dropped. Malformed: no action and no answer; text before the
     first marker; a name other than 1 to 64 of `A-Z a-z 0-9 _ . -`; arguments that aren't one JSON object and nothing else,
-    with NaN, an infinity (1e999 too), a key twice, or more than 32 levels; an empty answer; text that isn't valid Unicode.
+    with NaN, an infinity (1e999 too), a whole number beyond a float's range, a key twice, or more than 32 levels; an empty
+    answer; text that isn't valid Unicode.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text.encode().decode()
@@ -71,14 +73,11 @@ def parse(text: str | bytes) -> Action | Answer | Malformed:
     if not _NAME.fullmatch(name):
         return Malformed("'Action:': expected one name of 1 to 64 letters, digits, '_', '.' or '-', got other text")
     try:
-        value = _DECODER.decode(arguments.strip())
-        deep = _is_deep(value, MAX_DEPTH)
-    except RecursionError:
-        deep = True
+        value = load_json(arguments.strip(), depth=MAX_DEPTH, once=True)
+    except DepthError as error:
+        return Malformed(f"'Action Input:': {error}")
     except ValueError as error:
         return Malformed(f"'Action Input:': expected a JSON object and nothing after it, got an error: {error}")
-    if deep:
-        return Malformed(f"'Action Input:': expected at most {MAX_DEPTH} levels of nesting, got more")
     if not isinstance(value, dict):
         return Malformed("'Action Input:': expected a JSON object, got another JSON value")
     if "\\u" in arguments and not _is_unicode(value):
@@ -106,32 +105,6 @@ def render(step: Action | Answer) -> str:
         reason = back.reason if isinstance(back, Malformed) else "it would be read as another step"
         raise ValueError(f"step: expected one that the ReAct grammar can express, got {step!r}: {reason}")
     return text
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return made
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is out of range")
-    return number
-
-
-def _constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_constant)
-
-
-def _is_deep(value: Any, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return inner is not None and (levels == 0 or any(_is_deep(item, levels - 1) for item in inner))
 
 
 def _is_unicode(value: Any) -> bool:
