@@ -1,9 +1,11 @@
 // himakernels._core. Only bind_*.cpp and this file know Python: they check what they are handed, release the GIL and
 // call one function.
+#include "fork_safety.h"
 #include "python.h"
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C++ CPU route of himakernels.";
+  himakernels::watch_forks();
   himakernels::bind_group_advantages(m);
   himakernels::bind_gemm(m);
   himakernels::bind_logits(m);

@@ -168,7 +168,7 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   if (c.dtype != DType::kFloat32 && (accumulate || K > kMaxSingleBlock))
     throw std::invalid_argument("gemm: a half C needs one block of K");
   if (M == 0 || N == 0) return;
-  if (M * N * K < kSmall) threads = 1;
+  threads = M * N * K < kSmall ? 1 : usable_threads(threads);
 
   // Where C is long one way (a vocabulary, with up to seven threads at 32,000) threads take slices of it and never
   // meet: the other operand is packed again for each slice, which costs little, and a thread that is held up by another

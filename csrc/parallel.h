@@ -6,6 +6,8 @@
 #include <exception>
 #include <mutex>
 
+#include "fork_safety.h"
+
 namespace himakernels {
 
 // Runs what may throw inside a parallel region, which no exception may leave; the first of them is thrown behind it.
@@ -32,7 +34,7 @@ class Caught {
 // body(begin, end) on one contiguous range of [0, n) a thread.
 template <class Body>
 void parallel_for(int64_t n, int threads, const Body& body) {
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, n));
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(usable_threads(threads), n));
   Caught caught;
 #pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
   for (int64_t p = 0; p < parts; ++p) caught.run([&] { body(n * p / parts, n * (p + 1) / parts); });
@@ -42,7 +44,7 @@ void parallel_for(int64_t n, int threads, const Body& body) {
 // body(i) for each i < n, handed out one by one in ascending order: tasks of unequal cost that share nothing.
 template <class Body>
 void parallel_tasks(int64_t n, int threads, const Body& body) {
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, n));
+  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(usable_threads(threads), n));
   Caught caught;
 #pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(dynamic, 1)
   for (int64_t i = 0; i < n; ++i) caught.run([&] { body(i); });

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <mutex>
 
 namespace himakernels {
 namespace {
 
 using std::to_string;
-using Guard = std::lock_guard<std::mutex>;
+using Guard = std::lock_guard<ForkSafeMutex>;
 
 [[noreturn]] void bad(const std::string& message) { throw std::invalid_argument(message); }
 

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "block_pool.h"
+#include "fork_safety.h"
 #include "prefix_tree.h"
 
 namespace himakernels {
@@ -67,7 +67,7 @@ class PrefixCache {
   std::vector<int32_t> take(int64_t count);
   void retire(Policy& policy);
 
-  mutable std::mutex mutex_;
+  mutable ForkSafeMutex mutex_;
   const int64_t block_size_;
   BlockPool pool_;
   PrefixTree tree_;

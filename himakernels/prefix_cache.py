@@ -109,7 +109,7 @@ class PrefixCache:
 
     Matching, inserting and forking take O(tokens + blocks), eviction O(log leaves) a leaf; no work is done per token in
     Python. Methods may be called from several threads, and each is done at once. The GIL is released. After an error nothing
-    has changed.
+    has changed. The child of a fork has a copy of its own, as it was between two calls of any thread.
 
     Args:
         num_blocks: how many there are.
