@@ -6,8 +6,8 @@ import pytest
 
 from trainer.hima_ecom import answers
 from trainer.hima_ecom.quantities import quantities
-from trainer.hima_ecom.tasks.phrases import dates
-from trainer.hima_ecom.tasks.wording import MONEY_WORDS, UNIT_WORDS
+from trainer.hima_ecom.tasks.texts import table
+from trainer.hima_ecom.tasks.wording import dates
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_refusals() -> None:
     assert not answers.refuses("It is cancelled.")
 
 
-@pytest.mark.parametrize("words", [UNIT_WORDS, MONEY_WORDS], ids=["units", "money"])
+@pytest.mark.parametrize("words", [table("common/units"), table("common/currencies")], ids=["units", "money"])
 def test_every_unit_is_understood_as_a_query_writes_it(words: dict[str, tuple[str, str]]) -> None:
     for unit, (english, chinese) in words.items():
         for text in (f"It is 12.5 {english}.", f"结果是12.5{chinese}。", f"It is 12.5 {unit}, I think."):

@@ -14,10 +14,9 @@ from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks, stream_tasks
 from trainer.hima_ecom.tasks.cooperation import chains
 from trainer.hima_ecom.tasks.families import FAMILIES
-from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.pools import department, held_out
-from trainer.hima_ecom.tasks.qa_products import WARRANTY, WEIGHT
 from trainer.hima_ecom.tasks.task import SPLITS
+from trainer.hima_ecom.tasks.texts import phrases
 from trainer.react import Action, parse
 
 AGENTS = hima_ecom_agents()
@@ -85,16 +84,16 @@ def test_nothing_of_the_test_split_is_in_training(full: World, drawn: dict) -> N
     assert chains(test=True)
 
 
-@pytest.mark.parametrize("phrases", [WARRANTY, WEIGHT])
-def test_customers_use_other_wordings_than_experts_demonstrate(phrases: Phrases) -> None:
-    rng = random.Random(0)
-    drawn = {split: {phrases.draw(rng, split, "en") for _ in range(300)} for split in SPLITS}
-    assert drawn["sft"] == set(phrases.sft)
-    assert drawn["train"] == set(phrases.more)
-    assert drawn["test"] == set(phrases.test)
+@pytest.mark.parametrize("name", ["qa_products/warranty", "qa_products/weight"])
+def test_customers_use_other_wordings_than_experts_demonstrate(name: str) -> None:
+    rng, said = random.Random(0), phrases(name)
+    drawn = {split: {said.draw(rng, split, "en") for _ in range(300)} for split in SPLITS}
+    assert drawn["sft"] == set(said.sft)
+    assert drawn["train"] == set(said.more)
+    assert drawn["test"] == set(said.test)
     assert not drawn["sft"] & drawn["train"] | drawn["test"] & (drawn["train"] | drawn["sft"])
     known = drawn["train"] | drawn["sft"]
-    heard, asked = ({w for text in texts for w in WORD.findall(text.lower())} for texts in (known, phrases.test))
+    heard, asked = ({w for text in texts for w in WORD.findall(text.lower())} for texts in (known, said.test))
     assert asked <= heard  # the words of test are known, from other sentences
 
 

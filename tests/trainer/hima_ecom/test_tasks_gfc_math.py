@@ -9,46 +9,18 @@ import pytest
 
 from trainer.hima_ecom import World
 from trainer.hima_ecom.checkers import Evidence, check, problems
-from trainer.hima_ecom.tasks import (
-    gfc,
-    gfc_chains,
-    gfc_impossible,
-    gfc_lookups,
-    gfc_notes,
-    math_chains,
-    math_impossible,
-    math_reports,
-    mathematics,
-    wording,
-)
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.families import FAMILIES, Family
-from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.pools import Pools
 from trainer.hima_ecom.tasks.task import Task
+from trainer.hima_ecom.tasks.texts import Phrases, file_names, read
 from trainer.hima_ecom.tools import tool_names
 from trainer.react import Action, Answer, parse
 from trainer.types import Call
 
-MODULES = (
-    gfc,
-    gfc_chains,
-    gfc_impossible,
-    gfc_lookups,
-    gfc_notes,
-    math_chains,
-    math_impossible,
-    math_reports,
-    mathematics,
-    wording,
-)
 CASES = [family for column in ("gfc", "math") for family in FAMILIES[column]]
-PHRASES = [
-    (f"{module.__name__}.{name}", value)
-    for module in MODULES
-    for name, value in vars(module).items()
-    if isinstance(value, Phrases)
-]
+FILES = [name for name in file_names() if name.startswith(("gfc", "math"))]
+PHRASES = [(f"{file}/{name}", said) for file in FILES for name, said in read(file).phrases.items()]
 DRAWS = 20
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.session import Session
-from trainer.hima_ecom.tasks.phrases import DISTRACTORS, EMAIL, WORDS_ZH, Phrases
 from trainer.hima_ecom.tasks.pools import Pools
 from trainer.hima_ecom.tasks.task import Task
+from trainer.hima_ecom.tasks.texts import phrases, translations
 from trainer.hima_ecom.tools import WRITING_TOOLS
 from trainer.react import Action, Answer, render
 
@@ -65,18 +65,22 @@ class Builder:
             raise Skip(result["error"])
         return result
 
-    def phrase(self, phrases: Phrases, **facts: Any) -> str:
-        """One of the phrases of this split and language."""
-        return phrases.draw(self.rng, self.split, self.language).format(**facts)
+    def phrase(self, name: str, /, **facts: Any) -> str:
+        """One of the phrases with that name ("file/key") of this split and language."""
+        return phrases(name).draw(self.rng, self.split, self.language).format(**facts)
+
+    def join(self, *sentences: str) -> str:
+        """Join sentences as the query's language does, with a space or none."""
+        return ("" if self.zh else " ").join(sentences)
 
     def ask(self, query: str) -> None:
         """Sets the query: the e-mail where it is needed, and from difficulty 2 on perhaps a sentence that does not matter."""
         sentences = [query]
         if self.email is not None:
-            sentences.insert(self.rng.randrange(2), self.phrase(EMAIL, email=self.email))
+            sentences.insert(self.rng.randrange(2), self.phrase("common/email", email=self.email))
         if self.difficulty > 1 and self.rng.random() < 0.4:
-            sentences.insert(self.rng.randrange(len(sentences) + 1), self.phrase(DISTRACTORS))
-        self.query = ("" if self.zh else " ").join(sentences)
+            sentences.insert(self.rng.randrange(len(sentences) + 1), self.phrase("common/distractors"))
+        self.query = self.join(*sentences)
 
     def delegate(self, agent: str, task: str, thought: str = "") -> "Expert":
         """The master hands a task to a sub-agent; an e-commerce agent identifies the customer first where it has to."""
@@ -101,9 +105,8 @@ class Builder:
 
     def compose(self) -> None:
         """The query and the answer of all parts."""
-        space = "" if self.zh else " "
-        self.ask(space.join(self.clauses))
-        answer = space.join(self.findings)
+        self.ask(self.join(*self.clauses))
+        answer = self.join(*self.findings)
         self.finish(answer, answer, "All parts are done.")
 
     def act(self, agent: str, name: str, arguments: dict[str, Any], thought: str) -> None:
@@ -112,9 +115,10 @@ class Builder:
         self.nodes.append({"agent": agent, "text": render(Action(name, arguments, thought))})
 
     def expect_text(self, value: str, *accept: str, reject: tuple[str, ...] = ()) -> None:
-        """The answer must contain a text; words of WORDS_ZH count in both languages."""
-        accepted = [*accept, *(WORDS_ZH[word] for word in (value, *accept) if word in WORDS_ZH)]
-        rejected = [*reject, *(WORDS_ZH[word] for word in reject if word in WORDS_ZH)]
+        """The answer must contain a text; the words of common/words count in both languages."""
+        chinese = translations("common/words")
+        accepted = [*accept, *(chinese[word] for word in (value, *accept) if word in chinese)]
+        rejected = [*reject, *(chinese[word] for word in reject if word in chinese)]
         self.parts.append({"kind": "text", "value": value, "accept": accepted, "reject": rejected})
 
     def expect_number(self, value: str, unit: str | None = None, tolerance: str = "0.005") -> None:

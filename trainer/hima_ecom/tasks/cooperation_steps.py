@@ -6,26 +6,11 @@ from datetime import date, timedelta
 from trainer.hima_ecom import rules
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.cooperation_sources import Value
-from trainer.hima_ecom.tasks.cooperation_words import (
-    CURRENCY,
-    LATER,
-    NAME,
-    PIECES,
-    POSTAGE,
-    POUNDS,
-    REMIND,
-    REMIND_PAY,
-    SHARE,
-    SPLIT,
-    UNTIL,
-)
-from trainer.hima_ecom.tasks.phrases import WORDS_ZH, dates
 from trainer.hima_ecom.tasks.pools import department, held_out
 from trainer.hima_ecom.tasks.qa_products import find
-from trainer.hima_ecom.tasks.wording import rounded
+from trainer.hima_ecom.tasks.texts import translations, word_list
+from trainer.hima_ecom.tasks.wording import chinese, dates, rounded
 from trainer.hima_ecom.tools.conversion import CURRENCIES
-
-TEXTS = ("send the box back", "call the shop", "check the invoice", "write a review", "ask about the repair", "buy batteries")
 
 
 def _calculate(b: Builder, task: str, expression: str) -> str:
@@ -46,7 +31,7 @@ def currency(b: Builder, value: Value) -> Value:
     amount = gfc.call("convert_currency", "I convert it.", amount=float(value.text), source="USD", target=target)["amount"]
     gfc.answer(f"{value.text} USD are {amount} {target}.")
     _money(b, amount, target)
-    b.part(b.phrase(CURRENCY, currency=target), f"That is {amount} {target}.", f"折合 {amount} {target}。")
+    b.part(b.phrase("cooperation/currency", currency=target), f"That is {amount} {target}.", f"折合 {amount} {target}。")
     return Value(amount, target, "the amount")
 
 
@@ -55,7 +40,11 @@ def share(b: Builder, value: Value) -> Value:
     rate = b.rng.randrange(3, 96)
     part = _calculate(b, f"What is {rate}% of {value.text}, rounded to 2 places?", f"round({value.text} * {rate}%, 2)")
     _money(b, part, value.unit)
-    b.part(b.phrase(SHARE, rate=rate), f"{rate}% of it is {part} {value.unit}.", f"它的 {rate}% 是 {part} {value.unit}。")
+    b.part(
+        b.phrase("cooperation/share", rate=rate),
+        f"{rate}% of it is {part} {value.unit}.",
+        f"它的 {rate}% 是 {part} {value.unit}。",
+    )
     return Value(part, value.unit, f"{rate}% of it")
 
 
@@ -65,7 +54,9 @@ def pieces(b: Builder, value: Value) -> Value:
     total = _calculate(b, f"Multiply {value.text} by {count}.", f"{value.text} * {count}")
     _money(b, total, value.unit)
     b.part(
-        b.phrase(PIECES, count=count), f"{count} times that is {total} {value.unit}.", f"{count} 倍是 {total} {value.unit}。"
+        b.phrase("cooperation/pieces", count=count),
+        f"{count} times that is {total} {value.unit}.",
+        f"{count} 倍是 {total} {value.unit}。",
     )
     return Value(total, value.unit, f"{count} times it")
 
@@ -75,7 +66,11 @@ def split_bill(b: Builder, value: Value) -> Value:
     count = b.rng.randrange(3, 12)
     each = _calculate(b, f"Divide {value.text} by {count}, rounded to 2 places.", f"round({value.text} / {count}, 2)")
     _money(b, each, value.unit)
-    b.part(b.phrase(SPLIT, count=count), f"Each of {count} pays {each} {value.unit}.", f"{count} 人每人 {each} {value.unit}。")
+    b.part(
+        b.phrase("cooperation/split_bill", count=count),
+        f"Each of {count} pays {each} {value.unit}.",
+        f"{count} 人每人 {each} {value.unit}。",
+    )
     return Value(each, value.unit, "each part")
 
 
@@ -85,7 +80,7 @@ def pounds(b: Builder, value: Value) -> Value:
     result = str(gfc.call("convert_unit", "I convert it.", value=float(value.text), source="g", target="lb")["value"])
     gfc.answer(f"{value.text} g are {result} lb.")
     b.expect_number(result, "lb", "0.005")
-    b.part(b.phrase(POUNDS), f"That is {result} lb.", f"合 {result} lb。")
+    b.part(b.phrase("cooperation/pounds"), f"That is {result} lb.", f"合 {result} lb。")
     return Value(result, "lb", "the weight")
 
 
@@ -95,7 +90,11 @@ def postage(b: Builder, value: Value) -> Value:
     task = f"What do {count} pieces of {value.text} g cost at {price} per kilogram, rounded to 2 places?"
     cost = _calculate(b, task, f"round({count} * {value.text} / 1000 * {price}, 2)")
     _money(b, cost, "USD")
-    b.part(b.phrase(POSTAGE, count=count, price=price), f"Posting {count} costs {cost} USD.", f"寄 {count} 件要 {cost} USD。")
+    b.part(
+        b.phrase("cooperation/postage", count=count, price=price),
+        f"Posting {count} costs {cost} USD.",
+        f"寄 {count} 件要 {cost} USD。",
+    )
     return Value(cost, "USD", "the postage")
 
 
@@ -119,7 +118,7 @@ def return_until(b: Builder, value: Value) -> Value:
     qa.answer(f"{category} items can be returned within {days} days of delivery.")
     _, last = _add_days(b, value.text, days, "Now the date; the gfc agent can count days.")
     b.part(
-        b.phrase(UNTIL, category=category),
+        b.phrase("cooperation/return_until", category=category),
         f"What is from {category} can be returned until {last}.",
         f"{category} 类商品最晚 {last} 可以退。",
     )
@@ -145,7 +144,7 @@ def days_later(b: Builder, value: Value) -> Value:
     """The date some days later."""
     days = b.rng.randrange(10, 400)
     _, later = _add_days(b, value.text, days, "Now the date; the gfc agent can count days.")
-    b.part(b.phrase(LATER, days=days), f"{days} days later is {later}.", f"{days} 天后是 {later}。")
+    b.part(b.phrase("cooperation/days_later", days=days), f"{days} days later is {later}.", f"{days} 天后是 {later}。")
     return Value(later, "", "that day")
 
 
@@ -154,9 +153,9 @@ def day_name(b: Builder, value: Value) -> Value:
     gfc = b.delegate("gfc", f"Which weekday is {value.text}?", "Now the weekday; the gfc agent knows calendars.")
     name = gfc.call("weekday", "I look it up.", date=value.text)["weekday"]
     gfc.answer(f"{value.text} is a {name}.")
-    others = tuple(day for day in WORDS_ZH if day.endswith("day") and day != name)
+    others = tuple(day for day in translations("common/words") if day.endswith("day") and day != name)
     b.expect_text(name, reject=others)
-    b.part(b.phrase(NAME), f"That is a {name}.", f"那天是{WORDS_ZH[name]}。")
+    b.part(b.phrase("cooperation/day_name"), f"That is a {name}.", f"那天是{chinese(name)}。")
     return Value(name, "", "the weekday")
 
 
@@ -168,9 +167,9 @@ def _reminder(b: Builder, text: str, day: str) -> None:
 
 def remind(b: Builder, value: Value) -> Value:
     """A reminder on the date."""
-    text = b.rng.choice(TEXTS)
+    text = b.rng.choice(word_list("cooperation/reminders"))
     _reminder(b, text, value.text)
-    b.part(b.phrase(REMIND, text=text), f"The reminder is set for {value.text}.", f"已在 {value.text} 设置提醒。")
+    b.part(b.phrase("cooperation/remind", text=text), f"The reminder is set for {value.text}.", f"已在 {value.text} 设置提醒。")
     return Value(text, "", "the reminder")
 
 
@@ -178,5 +177,5 @@ def remind_amount(b: Builder, value: Value) -> Value:
     """A reminder to pay the amount on a day to come."""
     day = (date.fromisoformat(b.pools.world.today) + timedelta(days=b.rng.randrange(2, 300))).isoformat()
     _reminder(b, f"pay {value.text} {value.unit}", day)
-    b.part(b.phrase(REMIND_PAY, day=day), f"The reminder is set for {day}.", f"已在 {day} 设置提醒。")
+    b.part(b.phrase("cooperation/remind_amount", day=day), f"The reminder is set for {day}.", f"已在 {day} 设置提醒。")
     return Value(value.text, value.unit, "the reminder")

@@ -3,130 +3,8 @@
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.attributes import can_be_said, said
 from trainer.hima_ecom.tasks.builder import Builder, Skip
-from trainer.hima_ecom.tasks.efc_wishes import also
 from trainer.hima_ecom.tasks.families import family
-from trainer.hima_ecom.tasks.phrases import Phrases
 from trainer.hima_ecom.tasks.qa_products import product_name
-
-PRICE = Phrases(
-    (
-        "What does product {product} cost without any promotion?", "What is the list price of {product}?",
-        "Give me the list price of {product}.",
-        "I saw item {product} in the app. What is its regular price?",
-    ),
-    ("At which price do you list {product}?", "What would I have to pay for {product}, without offers?"),
-    ("商品 {product} 不算促销多少钱？", "请问 {product} 的标价是多少？"),
-    ("不打折的话 {product} 卖多少钱？",),
-    (
-        "Do you list {product}, and at which price?", "Without any offers, what would {product} be?",
-        "Which price would I have to pay for {product} without a promotion?", "You list {product}: at which price?",
-        "What have I to pay if there are no offers on {product}?",
-    ),
-)  # fmt: skip
-STOCK = Phrases(
-    (
-        "How many of product {product} are in stock?", "What is the stock of {product}?",
-        "Check how many pieces of {product} you have.",
-        "I need several of {product}. How many are left?",
-    ),
-    ("Up to how many units of {product} could I buy right now?", "Inventory level for {product}?"),
-    ("商品 {product} 还有多少库存？", "{product} 还剩几件？"),
-    ("现在 {product} 能买几个？",),
-    (
-        "How many units of {product} could I buy?", "Right now, what is the inventory of {product}?",
-        "Tell me the inventory level of product {product}.",
-        "Could I buy several units of {product} right now? Up to how many?",
-        "The level of {product} in your inventory, please.",
-    ),
-)  # fmt: skip
-OFFER = Phrases(
-    (
-        "What does product {product} cost with the current promotion?", "How much is {product} with today's offer?",
-        "There is a promotion on. What is the reduced price of {product}?", "Tell me the promotion price of {product}.",
-    ),
-    ("After the running discount, what remains to pay for {product}?", "Sale price of {product}, please."),
-    ("商品 {product} 的促销价是多少？", "现在打折后 {product} 多少钱？"),
-    ("算上今天的优惠，{product} 要多少钱？",),
-    (
-        "What is the sale price of {product}?", "There is a running discount on {product}. What remains to pay?",
-        "{product} is on sale, at which price?", "With the discount that is running, what do I pay for {product}?",
-        "Please give me the price of {product} in the sale.", "After the discount, what remains for {product}?",
-    ),
-)  # fmt: skip
-CHEAPEST = Phrases(
-    (
-        "Which is your cheapest {type} with {value} that is in stock, and what is its list price?",
-        "Find me the lowest priced {type} with {value} in stock, and its list price.",
-        "I want a {type} with {value}, as cheap as possible and available. Which one, and at what list price?",
-        "Of every {type} with {value} that you have in stock, which has the lowest list price, and how much is it?",
-    ),
-    (
-        "My budget is tight: name the least expensive available {type} with {value}, and its list price.",
-        "By list price, what is the best bargain for a {type} with {value}, ready to ship? Give me the amount, too.",
-    ),
-    ("有货的 {type}（{value}）里标价最低的是哪个，多少钱？", "请找一款标价最低且有货的 {type}，要 {value}，并告诉我价格。"),
-    ("想买 {type}，要 {value}，有货的哪款标价最低，是多少？",),
-)  # fmt: skip
-BEST = Phrases(
-    (
-        "Which {type} with a list price under {price} USD has the best rating?",
-        "Recommend the best rated {type} that is listed for less than {price} USD.",
-        "I look at list prices up to {price} USD for a {type}. Which one has the best rating?",
-        "What is the top rated {type} with a list price below {price} USD?",
-    ),
-    ("At a list price of {price} USD or less, which {type} gets the highest mean of stars?",
-     "Highest customer rating, {type}, listed at {price} USD at the most?"),
-    ("标价 {price} USD 以内评分最高的 {type} 是哪款？", "请推荐标价 {price} USD 以下评分最高的 {type}。"),
-    ("标价不超过 {price} USD，哪款 {type} 评分最高？",),
-)  # fmt: skip
-REVIEWS = Phrases(
-    (
-        "How many reviewers gave product {product} {stars} stars?", "Count the {stars} star reviews of {product}.",
-        "What is the number of {stars}-star ratings for {product}?",
-        "Of the reviews of {product}, how many have {stars} stars?",
-    ),
-    ("{product}: how often was it rated with {stars} stars?", "Number of people who awarded {stars} stars to {product}?"),
-    ("商品 {product} 有几条 {stars} 星评价？", "给 {product} 打 {stars} 星的有多少人？"),
-    ("{product} 的 {stars} 星评论有多少条？",),
-    (
-        "How often did people award {stars} stars to {product}?", "How many people rated {product} with {stars} stars?",
-        "{stars} stars: how often was {product} rated so?",
-        "Who awarded {product} {stars} stars? I want the number of people.",
-        "The number of times {product} was awarded {stars} stars, please.",
-    ),
-)  # fmt: skip
-COUPON = Phrases(
-    (
-        "What would coupon {code} take off my order {order}?", "If I use {code} on order {order}, how much do I save?",
-        "How many dollars less is order {order} with coupon {code}?",
-        "Check the discount of {code} for {order}, but do not apply it.",
-    ),
-    ("Just out of curiosity: the value of voucher {code} for {order}?", "Before I decide, what is {code} worth on {order}?"),
-    ("优惠券 {code} 用在订单 {order} 上能减多少？", "订单 {order} 用 {code} 可以省多少钱？"),
-    ("先别用，{code} 能给 {order} 优惠多少？",),
-)  # fmt: skip
-ITS_PRICE = Phrases(
-    (
-        "What is its list price?",
-        "Tell me the list price, too.",
-        "And at what price is it listed?",
-        "How much is it, by list price?",
-    ),
-    ("State what it is listed at.", "I need its list price as well."),
-    ("它的标价是多少？", "也请告诉我标价。"),
-    ("顺便说一下标价。",),
-)
-VARIANT = Phrases(
-    (
-        "Which product is the variant of {product} with {value}?",
-        "I like {product}, but want it with {value}. What is its number?",
-        "Does {product} exist with {value}? Give me the product number.", "Find the version of {product} with {value}.",
-    ),
-    ("Same as {product}, only with {value}: under which number do you sell it?",
-     "If I want {product} with {value}, which article is that?"),
-    ("{product} 的 {value} 款编号是多少？", "我想要 {product} 的 {value} 版本，是哪个商品？"),
-    ("与 {product} 同款、但要 {value} 的商品编号是什么？",),
-)  # fmt: skip
 
 
 def _product(b: Builder) -> Row:
@@ -144,7 +22,7 @@ def _answer_number(b: Builder, product: Row, what: str, zh: str, value: str, uni
 def product_price(b: Builder) -> None:
     """The list price of a product."""
     product = _product(b)
-    b.ask(b.phrase(PRICE, product=product["product_id"]))
+    b.ask(b.phrase("efc_products/product_price", product=product["product_id"]))
     efc = b.delegate(
         "efc", f"What is the list price of product {product['product_id']}?", "The efc agent can look at products."
     )
@@ -157,7 +35,7 @@ def product_price(b: Builder) -> None:
 def product_stock(b: Builder) -> None:
     """How many of a product are in stock."""
     product = _product(b)
-    b.ask(b.phrase(STOCK, product=product["product_id"]))
+    b.ask(b.phrase("efc_products/product_stock", product=product["product_id"]))
     efc = b.delegate("efc", f"How many of product {product['product_id']} are in stock?", "The efc agent can look at products.")
     seen = efc.call("get_product", "I look at the product.", product_id=product["product_id"])
     efc.answer(f"There are {seen['stock']} of {product['product_id']} in stock.")
@@ -168,7 +46,7 @@ def product_stock(b: Builder) -> None:
 def promotion_price(b: Builder) -> None:
     """What a product costs with the promotion that runs."""
     product = _product(b)
-    b.ask(b.phrase(OFFER, product=product["product_id"]))
+    b.ask(b.phrase("efc_products/promotion_price", product=product["product_id"]))
     efc = b.delegate(
         "efc", f"What is the promotion price of product {product['product_id']}?", "The efc agent knows promotions."
     )
@@ -186,7 +64,7 @@ def cheapest_product(b: Builder) -> None:
     attributes = b.pools.world.products[product["product_id"]].attributes
     key, value = b.rng.choice([item for item in attributes.items() if can_be_said(item[0])])
     english, shown = said(b, {key: value})
-    b.ask(b.phrase(CHEAPEST, type=product["type"], value=shown))
+    b.ask(b.phrase("efc_products/cheapest_product", type=product["type"], value=shown))
     efc = b.delegate(
         "efc", f"Find the cheapest {product['type']} in stock with {english}.", "The efc agent can search the catalogue."
     )
@@ -215,7 +93,7 @@ def best_rated(b: Builder) -> None:
     """The best rated product of a type under a price, and what it costs."""
     product = _product(b)
     price = b.rng.randrange(product["price_cents"] // 100, product["price_cents"] // 50, 5)
-    b.ask(also(b, b.phrase(BEST, type=product["type"], price=price), ITS_PRICE))
+    b.ask(b.join(b.phrase("efc_products/best_rated", type=product["type"], price=price), b.phrase("efc_products/its_price")))
     efc = b.delegate(
         "efc",
         f"Find the best rated {product['type']} that costs at most {price} USD, and its list price.",
@@ -241,7 +119,7 @@ def best_rated(b: Builder) -> None:
 def review_count(b: Builder) -> None:
     """How many reviews of a product have so many stars."""
     product, stars = _product(b), b.rng.randint(1, 5)
-    b.ask(b.phrase(REVIEWS, product=product["product_id"], stars=stars))
+    b.ask(b.phrase("efc_products/review_count", product=product["product_id"], stars=stars))
     efc = b.delegate(
         "efc", f"How many {stars} star reviews has product {product['product_id']}?", "The efc agent can read reviews."
     )
@@ -260,7 +138,7 @@ def coupon_value(b: Builder) -> None:
     row = b.pools.order(b.rng, "pending")
     b.customer(row["customer_id"])
     key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
-    b.ask(b.phrase(COUPON, code=code, order=key))
+    b.ask(b.phrase("efc_products/coupon_value", code=code, order=key))
     efc = b.delegate(
         "efc", f"What would coupon {code} take off order {key}? Do not apply it.", "The efc agent can check coupons."
     )
@@ -286,7 +164,7 @@ def find_variant(b: Builder) -> None:
     if len(fits) != 1:
         raise Skip("more than one variant fits")
     english, shown = said(b, value)
-    b.ask(b.phrase(VARIANT, product=one["product_id"], value=shown))
+    b.ask(b.phrase("efc_products/find_variant", product=one["product_id"], value=shown))
     efc = b.delegate(
         "efc", f"Which product is the variant of {one['product_id']} with {english}?", "The efc agent can look at variants."
     )

@@ -4,27 +4,11 @@ from trainer.hima_ecom import rules
 from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.efc_orders import item_named
-from trainer.hima_ecom.tasks.efc_wishes import (
-    APPLY,
-    BETTER,
-    CANCEL,
-    CANCEL_ITEM,
-    CHARGED,
-    CONDITIONS,
-    EXCHANGE,
-    KINDS,
-    MOVE,
-    NEW_TOTAL,
-    PAY,
-    REFUND,
-    RETURN,
-    STREET,
-    WHICH_BETTER,
-    WHY,
-    also,
-)
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.qa_products import product_name
+from trainer.hima_ecom.tasks.texts import table, translations
+
+KINDS = {"credit_card": "credit card", "paypal": "PayPal account", "gift_card": "gift card"}
 
 
 def _own(b: Builder, *statuses: str) -> Row:
@@ -35,8 +19,9 @@ def _own(b: Builder, *statuses: str) -> Row:
 
 def _why(b: Builder) -> tuple[str, str]:
     """(the reason's code, how the customer says it)."""
-    code = b.rng.choice(list(WHY))
-    return code, WHY[code][b.zh]
+    reasons = table("efc_writing/reasons")
+    code = b.rng.choice(list(reasons))
+    return code, reasons[code][b.zh]
 
 
 def _cancelled(b: Builder, done: Row) -> None:
@@ -52,7 +37,7 @@ def cancel_order(b: Builder) -> None:
     """Cancel an order by its number."""
     row = _own(b, *rules.CANCELLABLE)
     key, (code, said) = row["order_id"], _why(b)
-    b.ask(also(b, b.phrase(CANCEL, order=key, why=said), REFUND))
+    b.ask(b.join(b.phrase("efc_writing/cancel_order", order=key, why=said), b.phrase("efc_writing/refund")))
     efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
     done = efc.call("cancel_order", "I cancel it.", order_id=key, reason=code)
     efc.answer(f"Order {key} is cancelled. {done['refund']} USD are refunded to {done['refunded_to']}.")
@@ -72,7 +57,7 @@ def cancel_by_item(b: Builder) -> None:
         raise Skip("more than one open order: which call finds it first is luck")
     order = b.peek(row["customer_id"], "get_order", order_id=row["order_id"])
     name, (code, said) = product_name(item_named(b, order)), _why(b)
-    b.ask(also(b, b.phrase(CANCEL_ITEM, name=name, why=said), REFUND))
+    b.ask(b.join(b.phrase("efc_writing/cancel_by_item", name=name, why=said), b.phrase("efc_writing/refund")))
     efc = b.delegate("efc", f"Find the customer's open order with the {name} and cancel it. Reason: {code}.")
     listed = efc.call("list_orders", "I look which orders there are.")["orders"]
     key = next((seen["order_id"] for seen in listed if seen["status"] in rules.CANCELLABLE), None)
@@ -93,7 +78,7 @@ def change_address(b: Builder) -> None:
     if not others:
         raise Skip("one address only")
     place, key = b.rng.choice(others), row["order_id"]
-    b.ask(also(b, b.phrase(MOVE, order=key, label=place["label"]), STREET))
+    b.ask(b.join(b.phrase("efc_writing/change_address", order=key, label=place["label"]), b.phrase("efc_writing/street")))
     efc = b.delegate("efc", f"Change the address of order {key} to the customer's {place['label']} address.")
     efc.call("get_customer", "I look up the saved addresses.")
     efc.call("change_address", f"{place['address_id']} is {place['label']}.", order_id=key, address_id=place["address_id"])
@@ -112,7 +97,7 @@ def change_payment(b: Builder) -> None:
     methods = b.peek(row["customer_id"], "get_customer")["payment_methods"]
     method = b.rng.choice([m for m in methods if m["payment_method_id"] != row["payment_method_id"]])
     key, kind = row["order_id"], KINDS[method["kind"]]
-    b.ask(also(b, b.phrase(PAY, order=key, kind=kind), CHARGED))
+    b.ask(b.join(b.phrase("efc_writing/change_payment", order=key, kind=kind), b.phrase("efc_writing/charged")))
     efc = b.delegate("efc", f"Change the payment method of order {key} to the customer's {kind}.")
     efc.call("get_customer", "I look up the payment methods.")
     identity = method["payment_method_id"]
@@ -131,9 +116,10 @@ def return_item(b: Builder) -> None:
     row = _own(b, "delivered")
     key = row["order_id"]
     item = item_named(b, b.peek(row["customer_id"], "get_order", order_id=key))
-    condition = b.rng.choice(list(CONDITIONS))
-    name, said = product_name(item), CONDITIONS[condition] if b.zh else condition
-    b.ask(also(b, b.phrase(RETURN, order=key, name=name, condition=said), REFUND))
+    conditions = translations("efc_writing/conditions")
+    condition = b.rng.choice(list(conditions))
+    name, said = product_name(item), conditions[condition] if b.zh else condition
+    b.ask(b.join(b.phrase("efc_writing/return_item", order=key, name=name, condition=said), b.phrase("efc_writing/refund")))
     efc = b.delegate("efc", f"Return the {name} of order {key}. Condition: {condition}.", "The efc agent can take returns.")
     efc.call("get_order", "I look for the item's id.", order_id=key)
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
@@ -157,9 +143,11 @@ def exchange_item(b: Builder) -> None:
     methods = b.peek(row["customer_id"], "get_customer")["payment_methods"]
     method = b.rng.choice([m for m in methods if m["kind"] != "gift_card"])
     kind, name = KINDS[method["kind"]], product_name(item)
-    wanted = b.phrase(EXCHANGE, order=key, name=name, product=new["product_id"], method=f"my {kind}" if not b.zh else kind)
+    wanted = b.phrase(
+        "efc_writing/exchange_item", order=key, name=name, product=new["product_id"], method=f"my {kind}" if not b.zh else kind
+    )
     task = f"Exchange the {name} of order {key} for {new['product_id']}; the customer's {kind} pays a difference."
-    b.ask(also(b, wanted, CHARGED))
+    b.ask(b.join(wanted, b.phrase("efc_writing/charged")))
     efc = b.delegate("efc", task)
     efc.call("get_order", "I look for the item's id.", order_id=key)
     efc.call("get_customer", "I look for the payment method's id.")
@@ -186,7 +174,7 @@ def apply_coupon(b: Builder) -> None:
     """Apply a coupon to an order."""
     row = _own(b, *rules.COUPON_APPLICABLE)
     key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
-    b.ask(also(b, b.phrase(APPLY, order=key, code=code), NEW_TOTAL))
+    b.ask(b.join(b.phrase("efc_writing/apply_coupon", order=key, code=code), b.phrase("efc_writing/new_total")))
     efc = b.delegate("efc", f"Apply coupon {code} to order {key}.", "The efc agent can apply coupons.")
     done = efc.call("apply_coupon", "I apply it.", order_id=key, code=code)
     efc.answer(f"Coupon {code} takes {done['discount']} USD off order {key}; the total is {done['total']} USD.")
@@ -206,7 +194,9 @@ def better_coupon(b: Builder) -> None:
     if saved[0] == saved[1]:
         raise Skip("equal")
     best = codes[saved.index(max(saved))]
-    b.ask(also(b, b.phrase(BETTER, a=codes[0], b=codes[1], order=key), WHICH_BETTER))
+    b.ask(
+        b.join(b.phrase("efc_writing/better_coupon", a=codes[0], b=codes[1], order=key), b.phrase("efc_writing/which_better"))
+    )
     efc = b.delegate("efc", f"Apply the better of the coupons {codes[0]} and {codes[1]} to order {key}.")
     for code in codes:
         efc.call("check_coupon", f"I check {code}.", code=code, order_id=key)

@@ -5,141 +5,17 @@ from datetime import date, timedelta
 from trainer.hima_ecom.tasks import wording as w
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.families import family
-from trainer.hima_ecom.tasks.gfc_notes import ASPECTS, expect_weather, shown_weather, some_note
-from trainer.hima_ecom.tasks.phrases import Phrases
+from trainer.hima_ecom.tasks.gfc_notes import expect_weather, shown_weather, some_note
 from trainer.hima_ecom.tasks.pools import held_out
+from trainer.hima_ecom.tasks.texts import table, translations
 from trainer.hima_ecom.tools.calendar import OFFSETS, WEEKDAYS
-
-IN_DAYS = Phrases(
-    (
-        'Remind me {days} days from now at {time}: "{note}". On which date will that be?',
-        'In {days} days, at {time}, I want to be reminded of "{note}". Set it and tell me the date.',
-        'Please set a reminder "{note}" for {time}, {days} days from today, and say which date you took.',
-        'Make a note "{note}" that rings in {days} days at {time}; I would also like to know the date.',
-    ),
-    (
-        'Today plus {days} days, {time}: alert me with "{note}" and let me have the calendar date.',
-        'I will need a nudge with the words "{note}" at {time} once {days} days have passed. Give me the date too.',
-    ),
-    ("请在{days}天后{time}提醒我“{note}”，并告诉我那天的日期。", "{days}天之后的{time}，提醒我“{note}”。那是哪一天？"),
-    ("从今天起再过{days}天，{time}通知我“{note}”，顺便说一下是几月几号。",),
-)  # fmt: skip
-CALL = Phrases(
-    (
-        (
-            'At {time} on {date}, {source} time, a call starts. I am in {target}: set a reminder "{note}" for '
-            "my local date and time, and tell me both."
-        ),
-        'Set a reminder "{note}" in {target} time for {date}, {time} in {source}. Which local date and time is it?',
-        '{source} opens a sale on {date} at {time} there. Remind me here in {target}, local time, of "{note}", and say when.',
-        'I live in {target}. On {date} at {time} in {source}, remind me at that moment: "{note}". When is it here?',
-    ),
-    (
-        (
-            'My clock shows {target} time. Alert me with "{note}" when it is {time} on {date} in {source}, and '
-            "name my date and hour."
-        ),
-        'When {source} reaches {time} on {date}, I (in {target}) want "{note}" to pop up. When is that for me?',
-    ),
-    (
-        "{source}时间{date} {time}有个会议，我在{target}，请按我当地的日期和时间设提醒“{note}”，并告诉我是什么时候。",
-        "{source}{date} {time}开始促销。我在{target}，请在当地对应时间提醒我“{note}”，并告诉我日期和时间。",
-    ),
-    ("我人在{target}，等{source}到了{date} {time}就提醒我“{note}”，我这边是几号几点？",),
-)  # fmt: skip
-LEFT = Phrases(
-    (
-        "I bought a kettle on {date} with a guarantee of {days} days. For how many more days from today does it last?",
-        "My membership began on {date} and runs for {days} days. How many days are left as of today?",
-        "A coupon from {date} is valid for {days} days. Counted from today, how many days remain?",
-        "How many days from now does a licence end that started on {date} and lasts {days} days?",
-    ),
-    (
-        "Insurance taken out on {date}, term {days} days: what is still left of it today, in days?",
-        "Since {date} I have a pass for {days} days. Tell me the remaining days, starting today.",
-    ),
-    ("我{date}买的水壶，保修{days}天，从今天算还剩多少天？", "会员从{date}开始，有效期{days}天，到今天还剩几天？"),
-    ("{date}办的通行证，{days}天有效，截至今天还能用多少天？",),
-)  # fmt: skip
-NEXT_WEEK = Phrases(
-    (
-        "Please tell me {aspect} in {city} on {weekday} of next week.", "For {weekday} of next week in {city}: {aspect}?",
-        "I am in {city} on {weekday} of next week. Can you look up {aspect}?",
-        "Next week on {weekday} we picnic in {city}; find out {aspect} there.",
-    ),
-    (
-        "Looking at {weekday} in the coming week, not this one: check {aspect} for {city}.",
-        "{city}, next week's {weekday}: tell me {aspect}.",
-    ),
-    ("下{weekday}{city}{aspect}？", "我下{weekday}在{city}，请查一下那天{aspect}。"),
-    ("{city}下{weekday}的天气我想了解，{aspect}？",),
-)  # fmt: skip
-WEEKS = Phrases(
-    (
-        "How many weeks is it from today until {date}?", "In how many weeks is {date}?",
-        "Our wedding is on {date}. How many weeks away is that?", "From now to {date}: what is that in weeks?",
-    ),
-    ("The baby is due on {date}; count the weeks that remain.", "Express the time left before {date} as weeks."),
-    ("从今天到{date}还有多少周？", "离{date}还有几个星期？请用周表示。"),
-    ("婚礼在{date}，现在还剩多少周？",),
-)  # fmt: skip
-TRIP = Phrases(
-    (
-        (
-            'I travel to {city} on {date}. The day before, at {time}, remind me: "{wet}" if the chance of rain '
-            'there is at least {limit} percent, otherwise "{dry}". How likely is rain?'
-        ),
-        (
-            'Check the chance of rain in {city} on {date}. With {limit} percent or more, set a reminder "{wet}", '
-            'else "{dry}", for one day earlier at {time}. Tell me the chance, too.'
-        ),
-        (
-            'My trip to {city} is on {date}. Please set a reminder for {time} on the previous day, "{wet}" if '
-            'rain is {limit} percent likely or more and "{dry}" if less, and say what the chance is.'
-        ),
-        (
-            'Going to {city} on {date}: if rain reaches {limit} percent I want the note "{wet}", if not "{dry}", '
-            "at {time} on the eve. What is the percentage?"
-        ),
-    ),
-    (
-        (
-            'One day ahead of my {city} visit on {date}, ring at {time} with "{wet}" (rain chance {limit} percent '
-            'and up) or "{dry}" (below), and report the chance.'
-        ),
-        (
-            'What is the risk of rain for {city} on {date}? From {limit} percent on, I need "{wet}" as a reminder, '
-            'under that "{dry}", the evening or morning before, at {time}.'
-        ),
-    ),
-    (
-        (
-            "我{date}去{city}。请在前一天{time}提醒我：如果当地降雨概率达到百分之{limit}就写“{wet}”，否则写“{dry}”。"
-            "降雨概率是多少？"
-        ),
-        "查一下{city}{date}的降雨概率：不低于百分之{limit}就在前一天{time}提醒“{wet}”，不然提醒“{dry}”，也告诉我概率。",
-    ),
-    ("{date}到{city}出差，降雨概率有百分之{limit}或更高的话，提前一天{time}提醒我“{wet}”，否则“{dry}”，概率也报给我。",),
-)  # fmt: skip
-WET = (
-    ("pack the umbrella", "带上雨伞"),
-    ("take the rain jacket", "带雨衣"),
-    ("wear boots", "穿靴子"),
-    ("book a taxi", "预订出租车"),
-)
-DRY = (
-    ("pack the sunglasses", "带上墨镜"),
-    ("take the sun hat", "带遮阳帽"),
-    ("wear sandals", "穿凉鞋"),
-    ("rent a bicycle", "租自行车"),
-)
 
 
 @family("gfc", 3)
 def reminder_in_days(b: Builder) -> None:
     """A reminder some days from today."""
     note, days, time = some_note(b), b.rng.randint(9, 400), w.some_time(b)
-    w.ask(b, b.phrase(IN_DAYS, note=note, days=days, time=w.say_time(b, time)), noise=0.3)
+    w.ask(b, b.phrase("gfc_lookups/reminder_in_days", note=note, days=days, time=w.say_time(b, time)), noise=0.3)
     task = f'Set a reminder in {days} days at {time} with the text "{note}" and say the date.'
     gfc = b.delegate("gfc", task, "The gfc agent sets reminders.")
     today = gfc.call("get_today", "I need today's date first.")["date"]
@@ -155,13 +31,13 @@ def reminder_in_days(b: Builder) -> None:
 @family("gfc", 3)
 def call_reminder(b: Builder) -> None:
     """A reminder for a moment in another time zone, on another day there than here."""
-    source, target = w.held_pair(b, w.CITIES_ZH)
+    source, target = w.held_pair(b, translations("common/cities"))
     note, day, time = some_note(b), w.some_day(b, 5, 400), w.some_time(b)
     minutes = int(time[:2]) * 60 + int(time[3:]) + OFFSETS[target] - OFFSETS[source]
     if 0 <= minutes < 24 * 60:
         raise Skip("the same day in both")
     said = {"source": w.say_city(b, source), "target": w.say_city(b, target), "date": w.say_date(b, day)}
-    w.ask(b, b.phrase(CALL, note=note, time=w.say_time(b, time), **said), noise=0.2)
+    w.ask(b, b.phrase("gfc_lookups/call_reminder", note=note, time=w.say_time(b, time), **said), noise=0.2)
     task = f'Set a reminder "{note}" at the {target} date and time of {day} {time} in {source}. Say that date and time.'
     gfc = b.delegate("gfc", task, "The gfc agent knows time zones and sets reminders.")
     zones = {"time": time, "source": source, "target": target}
@@ -175,7 +51,7 @@ def call_reminder(b: Builder) -> None:
     b.expect_calls(("gfc", "convert_time", zones), ("gfc", "set_reminder", given))
     w.expect_date(b, local)
     w.expect_time(b, there["time"])
-    place = w.CITIES_ZH[target]
+    place = w.city_zh(target)
     w.finish(
         b,
         f"I will remind you on {local} at {there['time']}, {target} time.",
@@ -189,7 +65,7 @@ def days_left(b: Builder) -> None:
     start = w.some_day(b, -300, -5)
     gone = (date.fromisoformat(b.session.store.today) - start).days
     days = gone + b.rng.randint(9, 300)
-    w.ask(b, b.phrase(LEFT, date=w.say_date(b, start), days=days), noise=0.3)
+    w.ask(b, b.phrase("gfc_lookups/days_left", date=w.say_date(b, start), days=days), noise=0.3)
     task = f"A term of {days} days began on {start}. How many days are left from today?"
     gfc = b.delegate("gfc", task, "Counting days from today; the gfc agent has a calendar.")
     end = gfc.call("date_add", f"The end is {days} days after {start}.", date=start.isoformat(), days=days)["date"]
@@ -205,13 +81,14 @@ def days_left(b: Builder) -> None:
 @family("gfc", 3)
 def weather_next_week(b: Builder) -> None:
     """The weather on a weekday of next week."""
-    city, name, aspect = w.some_city(b), b.rng.choice(WEEKDAYS), b.rng.choice(tuple(ASPECTS))
+    aspects = table("gfc_notes/aspects")
+    city, name, aspect = w.some_city(b), b.rng.choice(WEEKDAYS), b.rng.choice(tuple(aspects))
     if held_out(f"{city}/{name}/{aspect}") != b.pools.test:
         raise Skip("a figure of the other split")
     said = w.pick(b, (name, f"周{w.WEEKDAYS_ZH[name]}"))
-    query = b.phrase(NEXT_WEEK, aspect=w.pick(b, ASPECTS[aspect]), city=w.say_city(b, city), weekday=said)
+    query = b.phrase("gfc_lookups/weather_next_week", aspect=w.pick(b, aspects[aspect]), city=w.say_city(b, city), weekday=said)
     w.ask(b, query, noise=0.9)
-    task = f"Tell me {ASPECTS[aspect][0]} in {city} on {name} of next week."
+    task = f"Tell me {aspects[aspect][0]} in {city} on {name} of next week."
     gfc = b.delegate("gfc", task, "The weather; the gfc agent has a table.")
     now = gfc.call("get_today", "I need today's date and weekday first.")
     days = 7 - WEEKDAYS.index(now["weekday"]) + WEEKDAYS.index(name)
@@ -222,14 +99,14 @@ def weather_next_week(b: Builder) -> None:
     expect_weather(b, aspect, value)
     en, zh = shown_weather(aspect, value)
     gfc.answer(f"In {city} on {day}: {en}.")
-    w.finish(b, f"In {city} on {name}, {day}: {en}.", f"{day} {w.CITIES_ZH[city]}：{zh}。")
+    w.finish(b, f"In {city} on {name}, {day}: {en}.", f"{day} {w.city_zh(city)}：{zh}。")
 
 
 @family("gfc", 3)
 def weeks_until(b: Builder) -> None:
     """Weeks from today to a given date."""
     day, places = w.some_day(b, 16, 700), b.rng.choice((1, 2))
-    w.ask(b, b.phrase(WEEKS, date=w.say_date(b, day)), w.say_places(b, places), noise=0.3)
+    w.ask(b, b.phrase("gfc_lookups/weeks_until", date=w.say_date(b, day)), w.say_places(b, places), noise=0.3)
     task = f"How many weeks is it from today to {day}? Round to {places} decimals."
     gfc = b.delegate("gfc", task, "Counting from today; the gfc agent has a calendar.")
     today = gfc.call("get_today", "I need today's date first.")["date"]
@@ -248,11 +125,12 @@ def weeks_until(b: Builder) -> None:
 def weather_reminder(b: Builder) -> None:
     """A reminder for the day before a trip, whose text depends on the weather."""
     city, day, time = w.some_city(b), w.some_day(b, 2, 14), w.some_time(b, 15)
-    wet, dry, limit = w.pick(b, b.rng.choice(WET)), w.pick(b, b.rng.choice(DRY)), b.rng.randrange(20, 75, 5)
+    wet, dry = (w.pick(b, b.rng.choice(list(translations(f"gfc_lookups/{name}").items()))) for name in ("wet", "dry"))
+    limit = b.rng.randrange(20, 75, 5)
     if held_out(f"{city}/{day}") != b.pools.test:
         raise Skip("a day of the other split")
     said = {"city": w.say_city(b, city), "date": w.say_date(b, day), "time": w.say_time(b, time)}
-    w.ask(b, b.phrase(TRIP, wet=wet, dry=dry, limit=limit, **said))
+    w.ask(b, b.phrase("gfc_lookups/weather_reminder", wet=wet, dry=dry, limit=limit, **said))
     task = (
         f'Look up the chance of rain in {city} on {day}. Set a reminder for the day before at {time}: "{wet}" if it is at '
         f'least {limit} percent, otherwise "{dry}". Say the chance.'

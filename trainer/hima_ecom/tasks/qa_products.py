@@ -8,106 +8,12 @@ from trainer.hima_ecom.care import ADVICE
 from trainer.hima_ecom.catalog import ORIGINS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
-from trainer.hima_ecom.tasks.phrases import Phrases
 
 # What is asked of a product: (words of the question, the answer's pattern, unit)
 _WARRANTY = ("How long is the warranty on the ", r"warranty of (\d+) months")
 _ORIGIN = ("Where is the ", r"made in (.+)\.")
 _WEIGHT = ("How heavy is the ", r"weighs (\d+) grams")
 _CARE = ("How should I clean the ", r": (.+)\.")
-
-WARRANTY = Phrases(
-    (
-        "How long is the warranty on the {name}?", "For how many months is the {name} under warranty?",
-        "I would like to know the warranty period of the {name}.", "What guarantee do I get with the {name}?",
-        "Until how many months after buying can I claim warranty for the {name}?",
-    ),
-    ("If the {name} breaks, how long am I covered?", "Tell me how many months of cover come with the {name}."),
-    ("{name} 的保修期是多久？", "请问 {name} 保修几个月？"),
-    ("{name} 坏了的话，多长时间内可以保修？",),
-    (
-        "Suppose my {name} breaks. How many months am I covered?",
-        "I wonder how long I am covered if something in the {name} breaks.",
-        "The {name} comes with cover, but for how many months?", "Tell me the months of cover of the {name}.",
-        "How much cover, in months, does the {name} come with?",
-        "When the {name} breaks after some months, am I still covered, and for how long?",
-    ),
-)  # fmt: skip
-ORIGIN = Phrases(
-    (
-        "Where is the {name} made?", "In which country is the {name} manufactured?",
-        "What is the country of origin of the {name}?",
-        "Does anybody know where the {name} comes from?", "I only buy from some countries. Where do you have the {name} made?",
-    ),
-    ("In which country was the {name} put together?", "Name the place of manufacture of the {name}."),
-    ("{name} 是哪里生产的？", "{name} 的产地是哪个国家？"),
-    ("请告诉我 {name} 在哪个国家制造。",),
-    (
-        "Name the country in which the {name} was put together.", "Who put the {name} together, I mean in which country?",
-        "What is the place of manufacture of my {name}?", "The {name}: in which place was it put together?",
-        "Please name the country of manufacture: {name}.",
-    ),
-)  # fmt: skip
-WEIGHT = Phrases(
-    (
-        "How heavy is the {name}?", "What does the {name} weigh with its packaging?",
-        "I need the weight of the {name} in grams.",
-        "How many grams does the parcel with the {name} weigh?", "Can you tell me the packed weight of the {name}?",
-    ),
-    ("If I had to carry the {name} home in its box, how much would I be lifting?", "Packed up, the {name} is how heavy?"),
-    ("{name} 有多重？", "{name} 连包装多少克？"),
-    ("请查一下 {name} 带包装的重量。",),
-    (
-        "I have to carry the {name} home. How heavy is it, packed up?",
-        "How much would I be lifting with the {name} in its box?",
-        "Would I be able to carry the box with the {name}? How many grams is it?",
-        "The box of the {name}, packed up: how heavy would it be?",
-        "If I had the {name} in its box in my arms, how much am I lifting?",
-    ),
-)  # fmt: skip
-CARE = Phrases(
-    (
-        "How should I clean the {name}?", "What is the right way to clean the {name}?", "How do I take care of the {name}?",
-        "Give me the cleaning instructions of the {name}.", "My {name} got dirty. How is it cleaned?",
-    ),
-    ("There is a stain on my {name}; what do you advise?", "What does your shop say about washing the {name}?"),
-    ("{name} 应该怎么清洁？", "请问 {name} 怎样保养？"),
-    ("我的 {name} 脏了，该怎么办？",),
-    (
-        "My {name} has a stain. What do you advise?", "There is dirt on the {name}; what does your shop advise?",
-        "What do you say about a stain on the {name}?",
-        "Is washing the {name} what your shop advises, or what does it say?",
-        "I am washing my {name}; what does the shop say about that?",
-    ),
-)  # fmt: skip
-HEAVIER = Phrases(
-    (
-        "Which is heavier, the {a} or the {b}?", "Of the {a} and the {b}, which one weighs more?",
-        "I want the heavier of two: the {a} or the {b}?",
-        "Compare the weights of the {a} and the {b}: which is the heavier one?",
-    ),
-    ("Between the {a} and the {b}, name the one with more weight.", "Would the {a} or the {b} tip the scales further?"),
-    ("{a} 和 {b} 哪个更重？", "比较一下 {a} 与 {b} 的重量，哪个重？"),
-    ("{a} 与 {b} 相比，重的是哪一个？",),
-)  # fmt: skip
-LONGER = Phrases(
-    (
-        "Which has the longer warranty, the {a} or the {b}?", "Is the {a} or the {b} covered for longer?",
-        "I prefer long warranties. Should I take the {a} or the {b}?",
-        "Compare the warranties of the {a} and the {b}: which is longer?",
-    ),
-    ("For which of the {a} and the {b} does the guarantee last more months?",
-     "Name the product with more warranty: {a} or {b}."),
-    ("{a} 和 {b} 哪个保修期更长？", "{a} 与 {b}，保修更久的是哪个？"),
-    ("我想要保修期长的，{a} 还是 {b}？",),
-)  # fmt: skip
-# Asked after a comparison.
-VALUE = Phrases(
-    ("And what is its value?", "How much is it for that one?", "Tell me the figure, too.", "And the figure for the winner?"),
-    ("Give the number that decides it.", "With which figure does it win?"),
-    ("具体数值是多少？", "也请告诉我数值。"),
-    ("它的数值是多少？",),
-)
 
 
 def find(expert: Expert, query: str, title: str) -> Row:
@@ -141,7 +47,7 @@ def look_up(expert: Expert, question: str, pattern: str, name: str, row: Row) ->
     return match.group(1)
 
 
-def _product(builder: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:
+def _product(builder: Builder, ask: str, kind: tuple[str, str], task: str) -> tuple[str, str]:
     """A question about one product: (name, value)."""
     name, row = fact(builder, kind[0])
     builder.ask(builder.phrase(ask, name=name))
@@ -159,7 +65,7 @@ def _expect_country(b: Builder, country: str) -> None:
 @family("qa", 1)
 def warranty(b: Builder) -> None:
     """Months of warranty of a product."""
-    name, months = _product(b, WARRANTY, _WARRANTY, "How long is the warranty on the {name}?")
+    name, months = _product(b, "qa_products/warranty", _WARRANTY, "How long is the warranty on the {name}?")
     b.expect_number(months, "month", "0")
     b.finish(f"The {name} has a warranty of {months} months.", f"{name} 的保修期是 {months} 个月。")
 
@@ -167,7 +73,7 @@ def warranty(b: Builder) -> None:
 @family("qa", 1)
 def origin(b: Builder) -> None:
     """The country in which a product is made."""
-    name, country = _product(b, ORIGIN, _ORIGIN, "Where is the {name} made?")
+    name, country = _product(b, "qa_products/origin", _ORIGIN, "Where is the {name} made?")
     _expect_country(b, country)
     b.finish(f"The {name} is made in {country}.", f"{name} 的产地是{ORIGINS[country]}。")
 
@@ -175,7 +81,7 @@ def origin(b: Builder) -> None:
 @family("qa", 1)
 def weight(b: Builder) -> None:
     """Grams of a packed product."""
-    name, grams = _product(b, WEIGHT, _WEIGHT, "How heavy is the {name}?")
+    name, grams = _product(b, "qa_products/weight", _WEIGHT, "How heavy is the {name}?")
     b.expect_number(grams, "g", "0")
     b.finish(f"The {name} weighs {grams} grams with its packaging.", f"{name} 连包装重 {grams} 克。")
 
@@ -183,18 +89,18 @@ def weight(b: Builder) -> None:
 @family("qa", 1)
 def care(b: Builder) -> None:
     """How a product is cleaned."""
-    name, advice = _product(b, CARE, _CARE, "How should the {name} be cleaned?")
+    name, advice = _product(b, "qa_products/care", _CARE, "How should the {name} be cleaned?")
     chinese, _, keys = ADVICE[advice]
     b.expect_text(advice, *keys, reject=tuple(key for other in ADVICE.values() if other.keys != keys for key in other.keys))
     b.finish(f"For the {name}: {advice}.", f"{name} 的清洁方法：{chinese}。")
 
 
-def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tuple[str, str]:
+def _compare(b: Builder, ask: str, kind: tuple[str, str], task: str) -> tuple[str, str]:
     """Two products by a number: (the one with more, its value)."""
     (a, first), (c, second) = fact(b, kind[0]), fact(b, kind[0])
     if a == c:
         raise Skip("one product twice")
-    b.ask(("" if b.zh else " ").join((b.phrase(ask, a=a, b=c), b.phrase(VALUE))))
+    b.ask(b.join(b.phrase(ask, a=a, b=c), b.phrase("qa_products/value")))
     expert = b.delegate("qa", task.format(a=a, b=c), "Two products are compared; the qa agent knows both.")
     x, y = int(look_up(expert, *kind, a, first)), int(look_up(expert, *kind, c, second))
     if x == y:
@@ -208,7 +114,7 @@ def _compare(b: Builder, ask: Phrases, kind: tuple[str, str], task: str) -> tupl
 @family("qa", 2)
 def heavier(b: Builder) -> None:
     """Which of two products weighs more."""
-    more, grams = _compare(b, HEAVIER, _WEIGHT, "Which is heavier, the {a} or the {b}, and what is its weight?")
+    more, grams = _compare(b, "qa_products/heavier", _WEIGHT, "Which is heavier, the {a} or the {b}, and what is its weight?")
     b.expect_number(grams, "g", "0")
     b.finish(f"The {more} is heavier, with {grams} grams.", f"更重的是 {more}，{grams} 克。")
 
@@ -216,16 +122,18 @@ def heavier(b: Builder) -> None:
 @family("qa", 2)
 def longer_warranty(b: Builder) -> None:
     """Which of two products has the longer warranty."""
-    more, months = _compare(b, LONGER, _WARRANTY, "Which has the longer warranty, the {a} or the {b}, and how long is it?")
+    more, months = _compare(
+        b, "qa_products/longer_warranty", _WARRANTY, "Which has the longer warranty, the {a} or the {b}, and how long is it?"
+    )
     b.expect_number(months, "month", "0")
     b.finish(f"The {more} has the longer warranty, {months} months.", f"保修期更长的是 {more}，{months} 个月。")
 
 
 # Of two things that may be asked of one product: (how it is asked, its kind, the unit of a number, what is delegated).
 _ASKED = {
-    "warranty": (WARRANTY, _WARRANTY, "month", "How long is the warranty on the {name}?"),
-    "origin": (ORIGIN, _ORIGIN, "", "Where is the {name} made?"),
-    "weight": (WEIGHT, _WEIGHT, "g", "How heavy is the {name}?"),
+    "warranty": ("qa_products/warranty", _WARRANTY, "month", "How long is the warranty on the {name}?"),
+    "origin": ("qa_products/origin", _ORIGIN, "", "Where is the {name} made?"),
+    "weight": ("qa_products/weight", _WEIGHT, "g", "How heavy is the {name}?"),
 }
 
 
@@ -238,7 +146,7 @@ def two_facts(b: Builder) -> None:
     asked = [
         (_ASKED[kind], next((row for row in rows if row["question"].startswith(_ASKED[kind][1][0])), None)) for kind in kinds
     ]
-    b.ask(("" if b.zh else " ").join(b.phrase(ask, name=name) for (ask, *_), _ in asked))
+    b.ask(b.join(*(b.phrase(ask, name=name) for (ask, *_), _ in asked)))
     task = " ".join(told.format(name=name) for (*_, told), _ in asked)
     expert = b.delegate("qa", task, "Two questions about a product; the qa agent knows.")
     english, chinese = [], []

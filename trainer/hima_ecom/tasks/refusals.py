@@ -4,40 +4,17 @@ from trainer.hima_ecom import rules
 from trainer.hima_ecom.catalog import BRANDS
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.efc_orders import item_named
-from trainer.hima_ecom.tasks.efc_wishes import APPLY, CANCEL, CONDITIONS, NEW_TOTAL, REFUND, RETURN, WHY, also
 from trainer.hima_ecom.tasks.families import family
-from trainer.hima_ecom.tasks.phrases import WORDS_ZH, Phrases
 from trainer.hima_ecom.tasks.pools import department, held_out
-from trainer.hima_ecom.tasks.qa_policies import RETURN_DAYS, policy
+from trainer.hima_ecom.tasks.qa_policies import policy
 from trainer.hima_ecom.tasks.qa_products import product_name
-from trainer.hima_ecom.tasks.reasons import COUPON, LEFT, NO_RETURN, NOT_KNOWN, TOO_LATE, WHICH_ONE
+from trainer.hima_ecom.tasks.texts import table, translations, word_list
+from trainer.hima_ecom.tasks.wording import chinese
 
-UNKNOWN = Phrases(
-    (
-        "How long is the warranty on the {name}?", "Do you know the warranty of the {name}?",
-        "What warranty comes with the {name}?",
-        "For how many months is the {name} covered?",
-    ),
-    ("If my {name} fails, for how long is it covered?", "Cover of the {name}, in months?"),
-    ("{name} 的保修期是多久？", "{name} 保修几个月？"),
-    ("{name} 能保修多长时间？",),
-)  # fmt: skip
-INVENTED = ("Zephra", "Omnivolt", "Castellane", "Brindlewood", "Kyotani", "Larksong", "Veltrix", "Marenza")
-WHICH = Phrases(
-    (
-        "{hello} Please cancel my order.", "{hello} I want my order cancelled.", "{hello} Cancel it, please, I mean the order.",
-        "{hello} My order is to be cancelled.",
-    ),
-    ("{hello} Call off what I ordered.", "{hello} I do not want my order any more."),
-    ("{hello}请取消我的订单。", "{hello}我要取消订单。"),
-    ("{hello}我的订单不要了。",),
-)  # fmt: skip
-HELLO = Phrases(
-    ("This is {name}, {email}.", "I am {name} ({email}).", "My name is {name} and my e-mail is {email}."),
-    ("You can find me as {name} with {email}.",),
-    ("我是 {name}，邮箱 {email}。",),
-    ("我的账号是 {email}（{name}）。",),
-)
+
+def reasons(*names: str) -> tuple[str, ...]:
+    """The words of the named groups of reasons."""
+    return tuple(text for name in names for text in word_list(f"reasons/{name}"))
 
 
 def refuse(b: Builder, expert: Expert, reason: str, en: str, zh: str, *reasons: str, reject: tuple[str, ...]) -> None:
@@ -52,13 +29,14 @@ def cancel_too_late(b: Builder) -> None:
     """Cancelling an order that has left."""
     row = b.pools.order(b.rng, "shipped", "delivered")
     b.customer(row["customer_id"])
-    key, code = row["order_id"], b.rng.choice(list(WHY))
-    b.ask(also(b, b.phrase(CANCEL, order=key, why=WHY[code][b.zh]), REFUND))
+    key, code = row["order_id"], b.rng.choice(list(table("efc_writing/reasons")))
+    why = table("efc_writing/reasons")[code][b.zh]
+    b.ask(b.join(b.phrase("efc_writing/cancel_order", order=key, why=why), b.phrase("efc_writing/refund")))
     efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
     reason = efc.refused("cancel_order", "I cancel it.", order_id=key, reason=code)
     status = row["status"]
-    told, reject = (status, WORDS_ZH[status]), (*LEFT, *TOO_LATE, *COUPON, *WHICH_ONE)
-    refuse(b, efc, reason, f"order {key} is already {status}", f"订单 {key} {WORDS_ZH[status]}", *told, reject=reject)
+    told, reject = (status, chinese(status)), reasons("left", "too_late", "coupon", "which_one")
+    refuse(b, efc, reason, f"order {key} is already {status}", f"订单 {key} {chinese(status)}", *told, reject=reject)
 
 
 @family("efc", 2, impossible=True)
@@ -69,8 +47,8 @@ def return_refused(b: Builder) -> None:
     key = row["order_id"]
     item = item_named(b, b.peek(row["customer_id"], "get_order", order_id=key))
     condition = b.rng.choice(("unopened", "opened"))
-    name, said = product_name(item), CONDITIONS[condition] if b.zh else condition
-    b.ask(also(b, b.phrase(RETURN, order=key, name=name, condition=said), REFUND))
+    name, said = product_name(item), translations("efc_writing/conditions")[condition] if b.zh else condition
+    b.ask(b.join(b.phrase("efc_writing/return_item", order=key, name=name, condition=said), b.phrase("efc_writing/refund")))
     efc = b.delegate("efc", f"Return the {name} of order {key}. Condition: {condition}.", "The efc agent can take returns.")
     efc.call("get_order", "I look for the item's id.", order_id=key)
     arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
@@ -91,7 +69,7 @@ def return_refused(b: Builder) -> None:
         )
     else:
         en, zh, said_why = f"{category} items can not be returned", f"{category} 类商品不能退货", (category,)
-    refuse(b, efc, reason, en, zh, *said_why, reject=(*COUPON, *WHICH_ONE, "shipped", "已发货"))
+    refuse(b, efc, reason, en, zh, *said_why, reject=(*reasons("coupon", "which_one"), "shipped", "已发货"))
 
 
 @family("efc", 1, impossible=True)
@@ -100,7 +78,7 @@ def coupon_refused(b: Builder) -> None:
     row = b.pools.order(b.rng, *rules.COUPON_APPLICABLE)
     b.customer(row["customer_id"])
     key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
-    b.ask(also(b, b.phrase(APPLY, order=key, code=code), NEW_TOTAL))
+    b.ask(b.join(b.phrase("efc_writing/apply_coupon", order=key, code=code), b.phrase("efc_writing/new_total")))
     efc = b.delegate("efc", f"Apply coupon {code} to order {key}.", "The efc agent can apply coupons.")
     reason = efc.refused("apply_coupon", "I apply it.", order_id=key, code=code)
     why = (
@@ -114,7 +92,9 @@ def coupon_refused(b: Builder) -> None:
     for sign, en, zh in why:
         if sign in reason:
             others = tuple(
-                text for text in (*COUPON, *TOO_LATE, *WHICH_ONE, *LEFT) if text not in ("coupon", "优惠券", "not valid")
+                text
+                for text in reasons("coupon", "too_late", "which_one", "left")
+                if text not in ("coupon", "优惠券", "not valid")
             )
             refuse(b, efc, reason, f"coupon {code}: {en}", f"优惠券 {code} {zh}", en, sign, zh, reject=others)
             return
@@ -126,8 +106,8 @@ def which_order(b: Builder) -> None:
     """Cancelling "my order" where several could be meant: the customer must say which."""
     customer = b.rng.choice(b.pools.customers)
     b.email, b.customer_id = customer["email"], None
-    hello = b.phrase(HELLO, name=customer["first_name"], email=b.email)
-    b.query = b.phrase(WHICH, hello=hello)
+    hello = b.phrase("refusals/hello", name=customer["first_name"], email=b.email)
+    b.query = b.phrase("refusals/which_order", hello=hello)
     efc = b.delegate(
         "efc", "Cancel the customer's order, if it is clear which.", "No number is given; efc can list the orders."
     )
@@ -139,7 +119,7 @@ def which_order(b: Builder) -> None:
     efc.answer(
         f"More than one order can be cancelled: {both}. The customer must say which.", "It is not clear which one is meant."
     )
-    b.expect_refusal(*WHICH_ONE, reject=(*LEFT, *TOO_LATE, "opened", "days", *COUPON))
+    b.expect_refusal(*reasons("which_one"), reject=(*reasons("left", "too_late"), "opened", "days", *reasons("coupon")))
     b.finish(
         f"I cannot tell which order you mean. Please tell me which one to cancel: {both}.",
         f"无法确定是哪一笔订单，请告诉我要取消哪个：{both}。",
@@ -151,16 +131,16 @@ def which_order(b: Builder) -> None:
 def unknown_product(b: Builder) -> None:
     """A question about a product that the store does not have."""
     product = b.rng.choice(b.pools.products)
-    name = f"{b.rng.choice(INVENTED)} {product_name(product).split(' ', 1)[1]}"
+    name = f"{b.rng.choice(word_list('refusals/invented'))} {product_name(product).split(' ', 1)[1]}"
     if held_out(name) != b.pools.test:
         raise Skip("a name of the other split")
-    b.ask(b.phrase(UNKNOWN, name=name))
+    b.ask(b.phrase("refusals/unknown_product", name=name))
     qa = b.delegate("qa", f"How long is the warranty on the {name}?", "A question about a product; the qa agent knows.")
     found = qa.call("search_knowledge", "I search the knowledge base.", query=f"{name} warranty")["documents"]
     if any(name in document["title"] for document in found):
         raise Skip("it exists")
     qa.answer(f"There is no information about the {name}.", "No document is about this product.")
-    b.expect_refusal(*NOT_KNOWN, reject=NO_RETURN)
+    b.expect_refusal(*reasons("not_known"), reject=reasons("no_return"))
     b.finish(
         f"I am sorry, I have no information about the {name}.",
         f"抱歉，没有找到 {name} 的信息。",
@@ -173,10 +153,10 @@ def never_returned(b: Builder) -> None:
     """The return period of a department whose items never come back."""
     names = [rules.department(brand, category) for category in rules.NEVER_RETURNED for brand in BRANDS]
     name = b.rng.choice([name for name in names if held_out(name) == b.pools.test])
-    b.ask(b.phrase(RETURN_DAYS, category=name))
+    b.ask(b.phrase("qa_policies/return_period", category=name))
     qa, _ = policy(b, f"return period {name}", f"Return period: {name}", f"How many days are there to return {name} items?")
     qa.answer(f"{name} items can not be returned.", "The policy allows no returns.")
-    b.expect_refusal(*NO_RETURN, reject=NOT_KNOWN)
+    b.expect_refusal(*reasons("no_return"), reject=reasons("not_known"))
     b.finish(
         f"I am sorry, {name} items can not be returned.", f"抱歉，{name} 类商品不能退货。", "There is no period; I say so."
     )

@@ -1,6 +1,6 @@
 """How dates, times, units, money and cities are said in both languages, and what the general and Math tasks share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
 
@@ -9,64 +9,29 @@ from trainer.hima_ecom.calculator import round_half_up
 from trainer.hima_ecom.checkers import UNCHANGED, Evidence, check
 from trainer.hima_ecom.names import CITIES
 from trainer.hima_ecom.tasks.builder import Builder, Skip
-from trainer.hima_ecom.tasks.phrases import Phrases, dates
 from trainer.hima_ecom.tasks.pools import held_out
+from trainer.hima_ecom.tasks.texts import table, translations
 from trainer.hima_ecom.tools.calendar import WEEKDAYS
 
-UNIT_WORDS = {
-    "m": ("metres", "米"), "km": ("kilometres", "公里"), "cm": ("centimetres", "厘米"), "mm": ("millimetres", "毫米"),
-    "mile": ("miles", "英里"), "yard": ("yards", "码"), "foot": ("feet", "英尺"), "inch": ("inches", "英寸"),
-    "kg": ("kilograms", "公斤"), "g": ("grams", "克"), "mg": ("milligrams", "毫克"), "t": ("tonnes", "吨"),
-    "lb": ("pounds", "磅"), "oz": ("ounces", "盎司"), "l": ("litres", "升"), "ml": ("millilitres", "毫升"),
-    "us_gallon": ("US gallons", "美制加仑"), "us_cup": ("US cups", "美制杯"),
-    "us_fluid_ounce": ("US fluid ounces", "美制液量盎司"), "m2": ("square metres", "平方米"),
-    "cm2": ("square centimetres", "平方厘米"), "km2": ("square kilometres", "平方公里"), "hectare": ("hectares", "公顷"),
-    "acre": ("acres", "英亩"), "square_foot": ("square feet", "平方英尺"), "m/s": ("metres per second", "米每秒"),
-    "km/h": ("kilometres per hour", "公里每小时"), "mph": ("miles per hour", "英里每小时"), "knot": ("knots", "节"),
-    "s": ("seconds", "秒"), "min": ("minutes", "分钟"), "h": ("hours", "小时"), "day": ("days", "天"), "week": ("weeks", "周"),
-    "MB": ("megabytes", "兆字节"), "kB": ("kilobytes", "千字节"), "GB": ("gigabytes", "吉字节"), "TB": ("terabytes", "太字节"),
-    "MiB": ("mebibytes (MiB)", "MiB"), "celsius": ("degrees Celsius", "摄氏度"),
-    "fahrenheit": ("degrees Fahrenheit", "华氏度"), "kelvin": ("kelvin", "开尔文"),
-}  # fmt: skip
-MONEY_WORDS = {
-    "USD": ("US dollars", "美元"), "EUR": ("euros", "欧元"), "GBP": ("British pounds", "英镑"),
-    "JPY": ("Japanese yen", "日元"), "CNY": ("Chinese yuan", "人民币"), "CAD": ("Canadian dollars", "加元"),
-    "AUD": ("Australian dollars", "澳元"), "INR": ("Indian rupees", "印度卢比"), "BRL": ("Brazilian reais", "巴西雷亚尔"),
-    "CHF": ("Swiss francs", "瑞士法郎"),
-}  # fmt: skip
-CITIES_ZH = {
-    "New York": "纽约", "Chicago": "芝加哥", "Denver": "丹佛", "Los Angeles": "洛杉矶", "Toronto": "多伦多",
-    "Vancouver": "温哥华", "London": "伦敦", "Manchester": "曼彻斯特", "Berlin": "柏林", "Munich": "慕尼黑", "Paris": "巴黎",
-    "Lyon": "里昂", "Tokyo": "东京", "Osaka": "大阪", "Shanghai": "上海", "Beijing": "北京", "Sydney": "悉尼",
-    "Mumbai": "孟买", "Sao Paulo": "圣保罗", "Cairo": "开罗",
-}  # fmt: skip
 WEEKDAYS_ZH = dict(zip(WEEKDAYS, "一二三四五六日", strict=True))
-ROUND = Phrases(
-    (
-        "Round to {places}.", "Give it with {places}.", "Please round the result to {places}.", "I would like {places}.",
-        "An answer with {places} is enough.",
-    ),
-    ("Keep {places}, no more.", "It should be exact to {places}."),
-    ("结果保留{places}。", "请四舍五入到{places}。", "小数点后留{places}就行。"),
-    ("请精确到{places}。",),
-    (
-        "Keep {places}.", "Exact to {places}, please.", "No more than {places}.", "It should have {places}.",
-    ),
-)  # fmt: skip
-# Sentences with a number that does not matter.
-NOISE = Phrases(
-    (
-        "My parcel took {n} days last time, but that is another story.", "By the way, I am customer number {n} on your list.",
-        "We live at house number {n}.", "There were {n} people in the queue before me.", "My phone is at {n} percent.",
-        "I have waited {n} minutes for this chat.", "Our club has {n} members, who all say hello.",
-    ),
-    ("I scrolled past {n} other offers first.", "Page {n} of your catalogue made me smile.", "My train is {n} minutes late."),
-    ("我已经等了{n}分钟。", "我们俱乐部有{n}个人。", "顺便说一句，我住在{n}号楼。"),
-    ("我的火车晚点了{n}分钟。", "你们目录的第{n}页很有意思。"),
-)  # fmt: skip
 
 
-def pick(b: Builder, words: tuple[str, str]) -> str:
+def dates(day: str) -> tuple[str, ...]:
+    """Other ways to write an ISO date."""
+    on = date.fromisoformat(day)
+    month = on.strftime("%B")
+    return (
+        f"{month} {on.day}, {on.year}", f"{on.day} {month} {on.year}", f"{month[:3]} {on.day}, {on.year}",
+        f"{on.year}年{on.month}月{on.day}日",
+    )  # fmt: skip
+
+
+def chinese(word: str) -> str:
+    """A word of the store, such as the status of an order, in Chinese."""
+    return translations("common/words")[word]
+
+
+def pick(b: Builder, words: Sequence[str]) -> str:
     """The word of the query's language."""
     return words[b.zh]
 
@@ -75,8 +40,8 @@ def ask(b: Builder, *sentences: str, noise: float = 0.0) -> None:
     """The query from whole sentences; with probability `noise` one of them holds a number that does not matter."""
     said = [*sentences]
     if b.rng.random() < noise:
-        said.insert(b.rng.choice((0, len(said))), b.phrase(NOISE, n=b.rng.randint(11, 97)))
-    b.ask(("" if b.zh else " ").join(said))
+        said.insert(b.rng.choice((0, len(said))), b.phrase("common/noise", n=b.rng.randint(11, 97)))
+    b.ask(b.join(*said))
 
 
 def finish(b: Builder, en: str, zh: str) -> None:
@@ -150,9 +115,14 @@ def expect_time(b: Builder, time: str) -> None:
     b.expect_text(time, short, f"{at} {half[0]}.m.", *(word + at for word in chinese), *bare, reject=wrong)
 
 
+def city_zh(name: str) -> str:
+    """A city in Chinese."""
+    return translations("common/cities")[name]
+
+
 def say_city(b: Builder, name: str) -> str:
     """A city in the query's language."""
-    return CITIES_ZH[name] if b.zh else name
+    return city_zh(name) if b.zh else name
 
 
 def some_city(b: Builder) -> str:
@@ -163,12 +133,12 @@ def some_city(b: Builder) -> str:
 def say_unit(b: Builder, unit: str) -> str:
     """A unit as a customer writes it: its name, or its symbol if it has one."""
     has_symbol = (len(unit) <= 3 and unit != "day") or "/" in unit
-    return b.rng.choice((unit, pick(b, UNIT_WORDS[unit]))) if has_symbol else pick(b, UNIT_WORDS[unit])
+    return b.rng.choice((unit, pick(b, table("common/units")[unit]))) if has_symbol else pick(b, table("common/units")[unit])
 
 
 def say_places(b: Builder, places: int) -> str:
     """A sentence that asks for so many decimals."""
-    return b.phrase(ROUND, places=f"{places}位小数" if b.zh else f"{places} decimal{'s' if places > 1 else ''}")
+    return b.phrase("common/round", places=f"{places}位小数" if b.zh else f"{places} decimal{'s' if places > 1 else ''}")
 
 
 def tolerance(places: int) -> str:
@@ -191,4 +161,4 @@ def amount(value: int | float) -> str:
 
 def say_money(b: Builder, currency: str) -> str:
     """A currency as a customer writes it."""
-    return b.rng.choice((currency, pick(b, MONEY_WORDS[currency])))
+    return b.rng.choice((currency, pick(b, table("common/currencies")[currency])))

@@ -1,0 +1,8 @@
+"""Texts of the tasks: TOML files, one for each module that writes tasks, and their reader.
+
+`phrases("gfc/unit_conversion")` are the phrases with that name in gfc.toml. Nothing is read before it is needed.
+"""
+
+from trainer.hima_ecom.tasks.texts.reader import Phrases, file_names, phrases, read, table, translations, word_list
+
+__all__ = ["Phrases", "file_names", "phrases", "read", "table", "translations", "word_list"]
