@@ -198,6 +198,7 @@ class Learner:
 
     def _apply(self, batch: Batch, norms: dict[str, float], rate: float) -> None:
         for policy in batch.policies:
+            self.policies.renew_weights_id(policy)  # before, so that a step that is interrupted leaves nothing in use
             self.optimizers[policy].step(norms[policy], rate)
             self.optimizers[policy].clear()
             self.policies.versions[policy] += 1

@@ -60,7 +60,8 @@ class Policies:
     """All policies of a system, on as few networks as they need.
 
     tokenizer: of all of them. agents: their names. policy_of: {agent: policy}; a policy is called after its agent, or "shared".
-    bases: the networks. versions: {policy: how often its weights have changed}.
+    bases: the networks. versions: {policy: how often its weights have changed}. A version is saved and loaded with the weights,
+    so two sets of weights may have the same; `weights_id` tells them apart.
     """
 
     SHARED = "shared"
@@ -133,6 +134,14 @@ class Policies:
     def parameters(self, policy: str) -> list[nn.Parameter]:
         """What the optimiser of a policy steps, fp32."""
         return self.base_of(policy).parameters(policy)
+
+    def weights_id(self, policy: str) -> int:
+        """The identity of a policy's present weights, see `Base.weights_id`: what was computed under another one is stale."""
+        return self.base_of(policy).weights_id(policy)
+
+    def renew_weights_id(self, policy: str) -> None:
+        """Declare that a policy's weights change, see `Base.renew_weights_id`."""
+        self.base_of(policy).renew_weights_id(policy)
 
     def freeze_reference(self) -> None:
         """The policies as they are become the references of the KL term; before, that is the base with the adapter off."""

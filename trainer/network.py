@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from himakernels.integrations.peft_checks import lora_layers
 
 _DECODES = "_decodes"  # no policy's name: the network generates for all of them
 _REFERENCE = "_reference"  # what the frozen copy of a policy's adapter is called after the policy
+_ids = count(1)  # of weights, over all networks of this process: none is used twice
 
 
 class Base:
@@ -68,6 +70,7 @@ class Base:
             self._masters = {self.policies[0]: wide}
         self._layers = lora_layers(self.model) if self.adapters else {}
         self._generates: str | None = None  # a policy, plainly; _DECODES: any; None: it trains
+        self._weights_id = {policy: next(_ids) for policy in self.policies}
         self.model.train()
 
     @property
@@ -121,6 +124,14 @@ class Base:
         """What the optimiser of a policy steps: fp32, in the order of the network's own."""
         return self._masters[policy]
 
+    def weights_id(self, policy: str) -> int:
+        """The identity of a policy's present weights. It differs after every change, and is not used again in this process."""
+        return self._weights_id[policy]
+
+    def renew_weights_id(self, policy: str) -> None:
+        """Declare that a policy's weights change. `load` and `publish` do; whoever writes to `parameters` must."""
+        self._weights_id[policy] = next(_ids)
+
     def hidden_matrices(self, policy: str) -> list[nn.Parameter]:
         """Those of `parameters` that are matrices from hidden states to hidden states: no token embeddings, no head."""
         ends = (self.network.get_input_embeddings(), self.network.get_output_embeddings())
@@ -141,6 +152,8 @@ class Base:
     def publish(self) -> None:
         """After a step: rounds the masters of a bf16 network into it."""
         for trained, masters in self._apart():
+            for policy in self.policies:  # one, as adapters are their own masters
+                self.renew_weights_id(policy)
             torch._foreach_copy_([*trained], [*masters])
 
     @torch.no_grad()
@@ -192,6 +205,7 @@ class Base:
         Raises: FileNotFoundError without the folder's files; ValueError for other parameters or shapes than the policy has.
         """
         self._become(None)
+        self.renew_weights_id(policy)  # before the first value changes: whatever interrupts this, the old number is gone
         reference = folder / "reference"
         if self.adapters:
             self._load_adapter(policy, folder)

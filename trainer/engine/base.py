@@ -83,6 +83,14 @@ class EngineStats:
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
+class Weights(NamedTuple):
+    """What a policy computes with. `version` counts updates and is told with each sample; other weights may have the same, as
+    it is loaded with them. No other weights have the same `id` in this process."""
+
+    version: int
+    id: int
+
+
 class Finished(NamedTuple):
     """A request that has ended: its n samples, or why it has none."""
 

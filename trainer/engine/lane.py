@@ -1,6 +1,7 @@
 """One network at work: the step that its scheduler plans, run, sampled from, and told back."""
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from himakernels.integrations.peft import packed_adapters
 from himakernels.integrations.peft_checks import check_model
 from himakernels.integrations.transformers_models import base_of, max_positions
 from himakernels.prefix_cache import PrefixCache
-from trainer.engine.base import Finished
+from trainer.engine.base import Finished, Weights
 from trainer.engine.jobs import Batch
 from trainer.engine.lean import LeanDecoder, is_lean
 from trainer.engine.requests import Limits, Request
@@ -41,7 +42,6 @@ class Lane:
         self,
         network: Network,
         names: tuple[str, ...],
-        versions: dict[str, int],
         styles: Styles,
         tokenizer: Any,
         *,
@@ -51,7 +51,7 @@ class Lane:
         max_rows: int,
         lean: bool | None,
     ) -> None:
-        self.network, self.names, self.versions, self.styles, self.tokenizer = network, names, versions, styles, tokenizer
+        self.network, self.names, self.styles, self.tokenizer = network, names, styles, tokenizer
         with network.decoding() as model:
             causal = base_of(model)
             one = paged.kv_pool(model, num_blocks=1, block_size=1)
@@ -82,12 +82,15 @@ class Lane:
         if self.lean is not None:
             self.lean.forget()
 
-    def step(self) -> list[Finished]:
-        """One forward, and a token for each sequence that it completed. If it fails, all that was asked is given up."""
+    def step(self, weights: Mapping[str, Weights]) -> list[Finished]:
+        """One forward with these weights of the policies, and a token for each sequence that it completed.
+
+        If it fails, all that was asked is given up.
+        """
         begin = time.perf_counter()
         scheduler = self.scheduler
         try:
-            scheduler.check_versions(self.versions)
+            scheduler.check_weights(weights)
             batch = scheduler.plan()
             if batch is None:
                 return []
@@ -128,7 +131,8 @@ class Lane:
                 done[[i for i, job in batch.jobs if job.end < len(job.tokens)]] = False
                 sequences = done.nonzero()[0]
                 wanted = torch.from_numpy(ends[sequences] - 1).to(self.device, non_blocking=True)
-                logits = self.lean.step(step, token_ids, parts, [self.versions[name] for name in self.names], wanted)
+                generations = [scheduler.generations[name] for name in self.names]
+                logits = self.lean.step(step, token_ids, parts, generations, wanted)
             else:
                 sequences = np.arange(len(ends))
                 if self.adapters:
@@ -165,7 +169,7 @@ class Lane:
             if wrong[i]:
                 request, _ = scheduler.requests[row]
                 scheduler.cancel(request)
-                version = self.versions[request.policy]
+                version = scheduler.weights[request.policy].version
                 error = f"policy {request.policy!r}: expected finite logits, got NaN or infinity at version {version}"
                 finished.append(Finished(request.number, [], ValueError(error)))
                 continue
@@ -175,7 +179,7 @@ class Lane:
             params = request.params
             plain = params.temperature > 0 and not params.top_k and params.top_p == 1 and not params.min_p
             reason = "stop" if stopped[i] else "length"
-            version = self.versions[request.policy]
+            version = scheduler.weights[request.policy].version
             request.samples[which] = Sample(tuple(ids), tuple(logp), reason, version, None if plain else tuple(other))  # type: ignore[arg-type]
             if len(request.samples) == request.n:
                 finished.append(Finished(request.number, [request.samples[i] for i in range(request.n)]))

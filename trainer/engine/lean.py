@@ -1,7 +1,7 @@
 """Llama-like decoders without what transformers does around them: the same parameters, a few operations a layer.
 
 A step of a small network is dispatch more than arithmetic. Where a network is small, what is multiplied with the same input is
-one matrix here, and an adapter is added to it; these copies belong to one version of a policy's weights. Otherwise the
+one matrix here, and an adapter is added to it; these copies belong to one generation of a policy's weights. Otherwise the
 parameters themselves are used, and adapters go through transformers' layers.
 """
 
@@ -61,7 +61,7 @@ class LeanDecoder:
         every = getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
         window = [getattr(block.self_attn, "sliding_window", every) for block in self.blocks]
         self.windows: list[int | None] = [int(w) if w else None for w in window]
-        self._weights: dict[int, tuple[int, list[Layer]]] = {}  # of a policy: (its version, its layers)
+        self._weights: dict[int, tuple[int, list[Layer]]] = {}  # of a policy: (its generation, its layers)
         self._cos = self._sin = torch.empty(0)
 
     def forget(self) -> None:
@@ -73,16 +73,16 @@ class LeanDecoder:
         step: PagedStep,
         token_ids: torch.Tensor,
         parts: Sequence[tuple[int, int, int]],
-        versions: Sequence[int],
+        generations: Sequence[int],
         wanted: torch.Tensor,
     ) -> torch.Tensor:
         """The logits [W, V] behind the tokens `wanted` [W].
 
         Args:
             parts: (policy, begin, end) of the tokens [T], ascending.
-            versions: of the policies.
+            generations: of the policies: another number for other weights.
         """
-        layers = {policy: self._of(policy, versions[policy]) for policy, _, _ in parts}
+        layers = {policy: self._of(policy, generations[policy]) for policy, _, _ in parts}
         heads, kv, D = self.heads, self.kv_heads, self.head_dim
         hidden: torch.Tensor = functional.embedding(token_ids, self.model.model.embed_tokens.weight)
         T = len(token_ids)
@@ -122,12 +122,12 @@ class LeanDecoder:
             self._cos, self._sin = cos[0][:, None], (sin[0] * sign)[:, None]
         return self._cos[positions], self._sin[positions]
 
-    def _of(self, policy: int, version: int) -> list[Layer]:
+    def _of(self, policy: int, generation: int) -> list[Layer]:
         """The weights of a policy."""
         known = self._weights.get(policy)
-        if known is None or known[0] != version:
+        if known is None or known[0] != generation:
             name = self.names[policy] if self.adapters else None
-            known = self._weights[policy] = version, [self._layer(block, name) for block in self.blocks]
+            known = self._weights[policy] = generation, [self._layer(block, name) for block in self.blocks]
         return known[1]
 
     def _layer(self, block: Any, adapter: str | None) -> Layer:

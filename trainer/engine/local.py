@@ -8,8 +8,9 @@
 
 Prompts are prefilled once for each distinct prefix, beside the rows that decode, and forked; what was sampled stays in the
 cache, so that the next turn of an episode computes its new tokens only. All policies of a network decode in one batch. The
-parameters are the trainer's own: when they change the version must, as old keys and values go by it, and, for small networks,
-the copies of weights that `trainer.engine.lean` makes of them.
+parameters are the trainer's own. Keys, values and the copies of small networks' weights (`trainer.engine.lean`) are kept for as
+long as a policy's version and `weights_id` stay the same: `Learner` and `Policies.load` change them; whoever else writes to
+parameters calls `update_policy`.
 """
 
 import time
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from himakernels.checks import check_positive
-from trainer.engine.base import EngineStats, Finished, SamplingParams
+from trainer.engine.base import EngineStats, Finished, SamplingParams, Weights
 from trainer.engine.lane import Lane, Network
 from trainer.engine.requests import Asked, Request, draw_seeds, per_prompt, request_of
 from trainer.engine.sampling import Styles
@@ -36,6 +37,12 @@ class Policies(Protocol):
 
     def base_of(self, policy: str) -> Network:
         """What a policy runs on."""
+
+    def weights_id(self, policy: str) -> int:
+        """A number that no other weights of any policy have, or had."""
+
+    def renew_weights_id(self, policy: str) -> None:
+        """The weights change: from now on `weights_id` is another number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +123,13 @@ class LocalEngine:
     def update_policy(self, policy: str) -> None:
         """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
 
-        Samples that are running begin again. Weights that change without this, or without a new version, leave samples that are
-        of neither.
+        Samples that are running begin again. Parameters that are written to without this, past `Learner` and `Policies.load`,
+        leave samples of neither the old weights nor the new.
 
         Raises: ValueError for an unknown policy.
         """
         self._check_policy("policy", policy)
+        self.policies.renew_weights_id(policy)
         versions = self.policies.versions
         if versions[policy] == self._used.get(policy, 0):
             versions[policy] += 1
@@ -145,7 +153,7 @@ class LocalEngine:
                 if not lane.scheduler.busy:
                     continue
                 try:
-                    self._finished += lane.step()
+                    self._finished += lane.step({name: self._weights(name) for name in lane.names})
                 except BaseException:
                     self._open = {i: (request, own) for i, (request, own) in self._open.items() if own is not lane}
                     raise
@@ -221,14 +229,17 @@ class LocalEngine:
 
     def _lane(self, policy: str) -> Lane:
         """Of the policy's network; made at its first use."""
-        if policy not in self._lane_of:
-            network = self.policies.base_of(policy)
+        network = self.policies.base_of(policy)
+        if policy not in self._lane_of or self._lane_of[policy].network is not network:
             names = tuple(name for name in self.policies.names if self.policies.base_of(name) is network)
             tokenizer = getattr(self.policies, "tokenizer", None)
-            lane = Lane(network, names, self.policies.versions, self._styles, tokenizer, **vars(self.config))
+            lane = Lane(network, names, self._styles, tokenizer, **vars(self.config))
             self._lanes[id(network)] = lane
             self._lane_of |= dict.fromkeys(names, lane)
         return self._lane_of[policy]
+
+    def _weights(self, policy: str) -> Weights:
+        return Weights(self.policies.versions[policy], self.policies.weights_id(policy))
 
     def _check_policy(self, name: str, policy: str) -> None:
         if policy not in self.policies.names:

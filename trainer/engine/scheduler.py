@@ -7,12 +7,14 @@ again: what it has sampled is kept, and matched again if its blocks were not nee
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from himakernels.kv_pool import KVPool
 from himakernels.prefix_cache import OutOfBlocksError, PrefixCache
+from trainer.engine.base import Weights
 from trainer.engine.jobs import Batch, Ints, Job, compose
 from trainer.engine.requests import Request
 from trainer.engine.rows import key_of
@@ -74,10 +76,10 @@ class Scheduler(Sequences):
             self._leave(row)
             self._forget(row)
 
-    def check_versions(self, versions: dict[str, int]) -> None:
-        """Samples that began under other weights begin again: a sample is of one version."""
+    def check_weights(self, weights: Mapping[str, Weights]) -> None:
+        """Samples that began under other weights begin again: a sample is of one set of weights."""
         for policy, name in enumerate(self.names):
-            if versions[name] == self.versions[name]:
+            if weights[name] == self.weights[name]:
                 continue
             for job in [job for job in self.jobs if job.policy == policy]:
                 self._abandon(job)
@@ -92,7 +94,8 @@ class Scheduler(Sequences):
                 self._leave(row)
                 self._forget(row)
             self.waiting.extendleft(Job(policy, r.prompt, [(r, i, None)]) for r, i in reversed(again))
-            self.versions[name] = versions[name]
+            self.weights[name] = weights[name]
+            self.generations[name] += 1
 
     def plan(self) -> Batch | None:
         """The next step; None if there is nothing to compute."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from himakernels.kv_pool import KVPool
 from himakernels.prefix_cache import PrefixCache
+from trainer.engine.base import Weights
 from trainer.engine.jobs import Ints, Job
 from trainer.engine.requests import Request
 from trainer.engine.rows import Order, Rows
@@ -17,7 +18,8 @@ class Sequences:
         self.rows, self.order = Rows(), Order()
         self.requests: dict[int, tuple[Request, int]] = {}  # of a row that decodes: (its request, which sample)
         self.prompts: dict[int, Ints] = {}  # of a row
-        self.versions = dict.fromkeys(names, -1)
+        self.weights = dict.fromkeys(names, Weights(-1, -1))
+        self.generations = dict.fromkeys(names, -1)  # counts the changes of weights; the cache's version, which must go up
         self._unwritten = np.zeros(pool.num_blocks, np.bool_)  # blocks that stand in the tree before they are computed
         self._age = 0
 
@@ -26,7 +28,7 @@ class Sequences:
         cache, rows, size = self.cache, self.rows, self.size
         name = self.names[job.policy]
         total = len(job.tokens)
-        found = cache.match(name, self.versions[name], job.tokens[:-1])
+        found = cache.match(name, self.generations[name], job.tokens[:-1])
         known = begin = found.num_cached_tokens
         if known % size and self._unwritten[found.block_ids[-1]]:
             begin = known // size * size

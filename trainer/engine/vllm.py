@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from trainer.engine.base import EngineStats, SamplingParams
+from trainer.engine.base import EngineStats, SamplingParams, Weights
 from trainer.engine.requests import Asked, Limits, check_count, check_request, check_seed, limits_of, per_prompt
 from trainer.engine.vllm_network import VLLMConfig, VLLMNetwork, Wanted, check_vllm
 from trainer.engine.vllm_probe import TOLERANCE, Probe
@@ -58,7 +58,7 @@ class VLLMEngine:
         self._folder = TemporaryDirectory(prefix="hima-vllm-", ignore_cleanup_errors=True)
         self._networks: dict[Base, VLLMNetwork] = {}
         self._probes: dict[Base, Probe] = {}
-        self._published: dict[str, int] = {}  # the version that vLLM has of a policy
+        self._published: dict[str, Weights] = {}  # what vLLM has of a policy
         self._stats = EngineStats()
         self._limits = {name: self._limits_of(name) for name in policies.names}
 
@@ -74,8 +74,9 @@ class VLLMEngine:
         """
         if policy not in self._limits:
             raise ValueError(f"policy: expected one of {', '.join(self._limits)}, got {policy!r}")
+        self.policies.renew_weights_id(policy)
         versions = self.policies.versions
-        if versions[policy] == self._published.get(policy, 0):
+        if versions[policy] == (self._published[policy].version if policy in self._published else 0):
             versions[policy] += 1
         if policy in self._published:  # else at its first use
             self._publish(policy)
@@ -100,7 +101,7 @@ class VLLMEngine:
         begin = time.perf_counter()
         requests = [self._check(i, one) for i, one in enumerate(per_prompt(prompts, n, params, policy, seeds))]
         for name in dict.fromkeys(request.policy for request in requests):
-            if self._published.get(name) != self.policies.versions[name]:
+            if self._published.get(name) != self._weights(name):
                 self._publish(name)
         results: list[list[Sample]] = [[] for _ in requests]
         for (base, network), how in product(self._networks.items(), dict.fromkeys(request.params for request in requests)):
@@ -132,7 +133,7 @@ class VLLMEngine:
         )
         samples = []
         for one, answer in zip(asked, answers, strict=True):
-            version = self._published[one.policy]
+            version = self._published[one.policy].version
             if not all(logprob > -float("inf") for logprob in answer.logprobs):  # false for NaN
                 raise ValueError(f"policy {one.policy!r}: expected finite logits, got NaN or infinity at version {version}")
             stopped = answer.token_ids[-1] in params.stop_token_ids
@@ -142,7 +143,7 @@ class VLLMEngine:
 
     def _publish(self, policy: str) -> None:
         """vLLM gets the present weights of a policy, and shows that it has."""
-        base, version = self.policies.base_of(policy), self.policies.versions[policy]
+        base, weights = self.policies.base_of(policy), self._weights(policy)
         self._published.pop(policy, None)  # if anything fails, vLLM's are not to be trusted
         started = base in self._networks
         if not started:
@@ -152,8 +153,12 @@ class VLLMEngine:
         network, probe = self._networks[base], self._probes[base]
         if started or base.adapters:  # else it has just read them
             network.publish(policy)
-        probe.check(policy, version, probe.trainers(base, policy), network.logprobs(policy, probe.prompt, probe.token_ids))
-        self._published[policy] = version
+        given = network.logprobs(policy, probe.prompt, probe.token_ids)
+        probe.check(policy, weights.version, probe.trainers(base, policy), given)
+        self._published[policy] = weights
+
+    def _weights(self, policy: str) -> Weights:
+        return Weights(self.policies.versions[policy], self.policies.weights_id(policy))
 
     def _probe(self, policy: str, base: Base) -> Probe:
         limits, tolerance = self._limits[policy], self.config.probe_tolerance or TOLERANCE[base.dtype]

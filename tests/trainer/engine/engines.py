@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import count
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ class Policies:
     def __init__(self, **models: PreTrainedModel) -> None:
         self.bases = {name: Base(model) for name, model in models.items()}
         self.versions = dict.fromkeys(models, 0)
+        self._ids = dict(zip(models, count(1), strict=False))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +90,12 @@ class Policies:
 
     def base_of(self, policy: str) -> Base:
         return self.bases[policy]
+
+    def weights_id(self, policy: str) -> int:
+        return self._ids[policy]
+
+    def renew_weights_id(self, policy: str) -> None:
+        self._ids[policy] = max(self._ids.values()) + 1
 
 
 def one(model: PreTrainedModel | None = None, **options: Any) -> tuple[LocalEngine, Base]:

@@ -81,7 +81,7 @@ def test_an_update_in_the_middle(ignored, monkeypatch):
     """No token of the old weights: samples that run begin again. With versions ignored it is seen."""
     if ignored:
         monkeypatch.setattr(
-            Scheduler, "check_versions", lambda self, versions: self.versions.update(dict.fromkeys(versions, 0))
+            Scheduler, "check_weights", lambda self, weights: self.generations.update(dict.fromkeys(weights, 0))
         )
     model, other = tiny(), tiny(seed=5)
     policies = Policies(qa=model)

@@ -87,6 +87,12 @@ def test_adapters_that_no_packed_step_runs_are_refused(lean: bool | None, option
         def base_of(self, policy: str) -> Network:
             return network
 
+        def weights_id(self, policy: str) -> int:
+            return 1
+
+        def renew_weights_id(self, policy: str) -> None:
+            raise AssertionError("nothing is updated here")
+
     network = Network()
     network.model = model  # type: ignore[attr-defined]
     with pytest.raises((NotImplementedError, TypeError, ValueError), match=message):
