@@ -236,6 +236,7 @@ class Base:
         if policy == self._generates:
             return
         plain = policy not in (None, _DECODES)
+        self._generates = ""  # no policy's name: an interrupt from here on leaves what the next call changes whatever it wants
         self.model.train(policy is None)
         self.network.set_attn_implementation(self._plain if plain else hf.ATTENTION)
         if plain:

@@ -153,9 +153,7 @@ def test_two_updates_before_a_sample_ends() -> None:
     change(made, "qa", 2)
     engine.update_policy("qa")
     ended = [one for _ in range(20) for one in engine.step()]
-    assert [(one.request, [sample.token_ids for sample in one.samples]) for one in ended] == [
-        (number, say(LocalEngine(made)))
-    ]
+    assert [(one.request, [sample.token_ids for sample in one.samples]) for one in ended] == [(number, say(LocalEngine(made)))]
 
 
 class Published:

@@ -96,7 +96,7 @@ class Finished(NamedTuple):
 
     request: int
     samples: list[Sample]
-    error: ValueError | None = None
+    error: ValueError | RuntimeError | None = None
 
 
 class Engine(Protocol):
@@ -160,7 +160,8 @@ class ContinuousEngine(Engine, Protocol):
     def step(self) -> list[Finished]:
         """One forward of each network that has something to do; the requests that have ended with it, failed ones too.
 
-        If it raises, what was asked of that network is given up.
+        If it raises, what was asked of that network is given up, and the next call tells so of each request. So it does after
+        any other call that an exception has cut off, such as KeyboardInterrupt.
         """
         ...
 

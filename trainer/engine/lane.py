@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,8 +60,8 @@ class Lane:
             blocks = max(-(-budget // block_size), 2)
             pool = paged.kv_pool(model, num_blocks=blocks, block_size=block_size)
         self.adapters = isinstance(model, PeftModel)
-        self.cache = PrefixCache(blocks, block_size)
-        self.scheduler = Scheduler(pool, self.cache, names, prefill_tokens=prefill_tokens, max_rows=max_rows)
+        self._new_scheduler = partial(Scheduler, pool, names, prefill_tokens=prefill_tokens, max_rows=max_rows)
+        self.scheduler = self._new_scheduler()
         fits = is_lean(causal, self.adapters) if lean is None else lean
         if fits and self.adapters:
             check_model(model, set(names), check_base=False)
@@ -76,34 +77,41 @@ class Lane:
         """Of its requests."""
         return Limits(policy, self.vocabulary, self.positions, self.slots)
 
+    @property
+    def cache(self) -> PrefixCache:
+        """What of prompts is computed already."""
+        return self.scheduler.cache
+
     def reset(self) -> None:
         """Forgets what is computed and nobody is using."""
         self.cache.reset()
         if self.lean is not None:
             self.lean.forget()
 
+    def renew(self) -> None:
+        """Gives up all requests and forgets everything, in whatever state an exception has left it."""
+        if self.lean is not None:
+            self.lean.forget()
+        self.scheduler = self._new_scheduler(counts=self.scheduler.counts)
+
     def step(self, weights: Mapping[str, Weights]) -> list[Finished]:
         """One forward with these weights of the policies, and a token for each sequence that it completed.
 
-        If it fails, all that was asked is given up.
+        After an exception nothing works but `renew`.
         """
         begin = time.perf_counter()
         scheduler = self.scheduler
-        try:
-            scheduler.check_weights(weights)
-            batch = scheduler.plan()
-            if batch is None:
-                return []
-            logits, sequences = self._forward(batch)
-            rows, sources = scheduler.commit(batch)
-            finished: list[Finished] = []
-            if len(rows):
-                place = np.full(len(batch.rows), -1, np.int64)
-                place[sequences] = np.arange(len(sequences))
-                finished = self._sample(logits, rows, place[sources])
-        except BaseException:
-            scheduler.abort()
-            raise
+        scheduler.check_weights(weights)
+        batch = scheduler.plan()
+        if batch is None:
+            return []
+        logits, sequences = self._forward(batch)
+        rows, sources = scheduler.commit(batch)
+        finished: list[Finished] = []
+        if len(rows):
+            place = np.full(len(batch.rows), -1, np.int64)
+            place[sequences] = np.arange(len(sequences))
+            finished = self._sample(logits, rows, place[sources])
         self.steps += 1
         seconds = time.perf_counter() - begin
         if batch.jobs:

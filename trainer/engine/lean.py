@@ -62,7 +62,7 @@ class LeanDecoder:
         window = [getattr(block.self_attn, "sliding_window", every) for block in self.blocks]
         self.windows: list[int | None] = [int(w) if w else None for w in window]
         self._weights: dict[int, tuple[int, list[Layer]]] = {}  # of a policy: (its generation, its layers)
-        self._cos = self._sin = torch.empty(0)
+        self._turns = torch.empty(0), torch.empty(0)  # of the rotary embedding: cos and sin of all positions so far
 
     def forget(self) -> None:
         """Copies of weights are made anew."""
@@ -113,14 +113,15 @@ class LeanDecoder:
 
     def _rope(self, positions: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin [T, 1, D] of `positions`, which are below `longest`, as `x cos + roll(x) sin` wants them."""
-        if longest > len(self._cos):
+        if longest > len(self._turns[0]):
             most = max_positions(self.model.config) or 2 * longest
             at = torch.arange(max(longest, min(2 * longest, most)), device=positions.device)
             cos, sin = self.model.model.rotary_emb(self.model.model.embed_tokens.weight[:1], at[None])
             sign = torch.ones_like(sin[0, 0])
             sign[: self.head_dim // 2] = -1
-            self._cos, self._sin = cos[0][:, None], (sin[0] * sign)[:, None]
-        return self._cos[positions], self._sin[positions]
+            self._turns = cos[0][:, None], (sin[0] * sign)[:, None]
+        cos, sin = self._turns
+        return cos[positions], sin[positions]
 
     def _of(self, policy: int, generation: int) -> list[Layer]:
         """The weights of a policy."""

@@ -11,6 +11,9 @@ cache, so that the next turn of an episode computes its new tokens only. All pol
 parameters are the trainer's own. Keys, values and the copies of small networks' weights (`trainer.engine.lean`) are kept for as
 long as a policy's version and `weights_id` stay the same: `Learner` and `Policies.load` change them; whoever else writes to
 parameters calls `update_policy`.
+
+What an exception cuts off, KeyboardInterrupt at any line included, leaves the engine as it was or without any requests in
+flight (`trainer.engine.in_flight`).
 """
 
 import time
@@ -20,6 +23,7 @@ from typing import Protocol
 
 from himakernels.checks import check_positive
 from trainer.engine.base import EngineStats, Finished, SamplingParams, Weights
+from trainer.engine.in_flight import InFlight
 from trainer.engine.lane import Lane, Network
 from trainer.engine.requests import Asked, Request, draw_seeds, per_prompt, request_of
 from trainer.engine.sampling import Styles
@@ -89,8 +93,7 @@ class LocalEngine:
         self._lanes: dict[int, Lane] = {}  # by the network's id
         self._lane_of: dict[str, Lane] = {}  # by policy
         self._used = dict(policies.versions)  # the version that a policy last generated with
-        self._open: dict[int, tuple[Request, Lane]] = {}
-        self._finished: list[Finished] = []  # of a step in which another network failed
+        self._flight = InFlight(self._renew)
         self._number = self._samples = 0
         self._seconds = 0.0
 
@@ -117,8 +120,8 @@ class LocalEngine:
 
     @property
     def unfinished(self) -> int:
-        """How many requests wait or run."""
-        return len(self._open)
+        """How many requests `step` has still to tell of."""
+        return len(self._flight)
 
     def update_policy(self, policy: str) -> None:
         """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
@@ -137,40 +140,40 @@ class LocalEngine:
 
     def reset(self) -> None:
         """See `Engine.reset`."""
-        for lane in self._lanes.values():
-            lane.reset()
+        with self._flight.changing():
+            for lane in self._lanes.values():
+                lane.reset()
 
     def submit(self, prompt: Sequence[int], n: int = 1, *, params: SamplingParams, policy: str, seed: int | None = None) -> int:
         """See `ContinuousEngine.submit`."""
         (seed,) = draw_seeds(1) if seed is None else (seed,)
-        return self._submit(self._request(Asked(prompt, n, params, policy, seed)))
+        request = self._request(Asked(prompt, n, params, policy, seed))
+        number = self._number
+        try:
+            with self._flight.changing():
+                self._submit(request)
+            return number
+        except BaseException:
+            self.cancel(number)  # nobody knows the number
+            raise
 
     def step(self) -> list[Finished]:
         """See `ContinuousEngine.step`."""
-        begin = time.perf_counter()
-        try:
-            for lane in self._lanes.values():
-                if not lane.scheduler.busy:
-                    continue
-                try:
-                    self._finished += lane.step({name: self._weights(name) for name in lane.names})
-                except BaseException:
-                    self._open = {i: (request, own) for i, (request, own) in self._open.items() if own is not lane}
-                    raise
-        finally:
-            self._seconds += time.perf_counter() - begin
-        finished, self._finished = [one for one in self._finished if one.request in self._open], []
-        for number, samples, _ in finished:
-            request, _ = self._open.pop(number)
-            self._used[request.policy] = self.policies.versions[request.policy]
-            self._samples += len(samples)
-        return finished
+        with self._flight.changing():
+            failure = self._advance()
+        if failure is not None:
+            raise failure
+        return self._flight.take()
 
     def cancel(self, request: int) -> None:
         """See `ContinuousEngine.cancel`."""
-        if request in self._open:
-            asked, lane = self._open.pop(request)
-            lane.cancel(asked)
+        flight = self._flight
+        with flight.changing():
+            flight.ended.pop(request, None)
+            if request in flight.open:
+                asked, lane = flight.open[request]
+                lane.cancel(asked)
+                del flight.open[request]
 
     def generate(
         self,
@@ -188,25 +191,56 @@ class LocalEngine:
 
         Requests of `submit` must have ended: nobody would be told.
         """
-        if self._open:
-            raise ValueError(f"generate: expected no requests that were submitted before, got {len(self._open)}")
+        self._flight.mend()
+        if self.unfinished:
+            raise ValueError(f"generate: expected no requests that were submitted before, got {self.unfinished}")
         asked = [self._request(one, i) for i, one in enumerate(per_prompt(prompts, n, params, policy, seeds))]
-        count = len(asked)
-        numbers = {self._submit(request): i for i, request in enumerate(asked)}
+        count, first = len(asked), self._number
         found: list[list[Sample]] = [[] for _ in asked]
-        try:
-            while self._open:
-                ended = self.step()
+        with self._flight.generating():
+            for request in asked:
+                self._submit(request)
+            while self.unfinished:
+                failure = self._advance()
+                if failure is not None:
+                    raise failure
+                ended = self._flight.take()
                 for number, samples, error in ended:
                     if error is not None:
                         raise error
-                    found[numbers[number]] = samples
+                    found[number - first] = samples
                 if progress is not None and ended:
-                    progress(count - len(self._open), count)
-        finally:
-            for number in numbers:
-                self.cancel(number)
+                    with self._flight.telling():
+                        progress(count - self.unfinished, count)
         return found
+
+    def _advance(self) -> BaseException | None:
+        """One step of each network that has something to do. Returns what one failed by; the others stay as they are."""
+        begin = time.perf_counter()
+        failure = None
+        for lane in self._lanes.values():
+            if not lane.scheduler.busy:
+                continue
+            try:
+                ended = lane.step({name: self._weights(name) for name in lane.names})
+            except BaseException as error:
+                failure = error
+                lane.renew()
+                self._flight.give_up(lane, error)
+                break
+            for one in ended:
+                request, _ = self._flight.open[one.request]
+                self._used[request.policy] = self.policies.versions[request.policy]
+                self._flight.end(one)
+                self._samples += len(one.samples)
+        self._seconds += time.perf_counter() - begin
+        return failure
+
+    def _renew(self) -> None:
+        """Everything that computes, in whatever state an exception has left it, is as in a new engine."""
+        self._styles.clear()
+        for lane in self._lanes.values():
+            lane.renew()
 
     def _request(self, one: Asked, i: int | None = None) -> Request:
         """Checked. i: which of `generate`'s it is."""
@@ -217,15 +251,14 @@ class LocalEngine:
         names = ("prompt", "n", "seed") if i is None else (f"prompts{which}", f"n{which}", f"seeds{which}")
         return request_of(*names, one, limits, tokenizer)
 
-    def _submit(self, request: Request) -> int:
-        if not self._open:
+    def _submit(self, request: Request) -> None:
+        if not self._flight.open:
             self._styles.clear()
         request.number, request.style = self._number, self._styles.number(request.params)
-        lane = self._lane(request.policy)
-        lane.scheduler.submit(request)
-        self._open[request.number] = request, lane
         self._number += 1
-        return request.number
+        lane = self._lane(request.policy)
+        self._flight.open[request.number] = request, lane
+        lane.scheduler.submit(request)
 
     def _lane(self, policy: str) -> Lane:
         """Of the policy's network; made at its first use."""

@@ -35,14 +35,18 @@ class Scheduler(Sequences):
     """Of one network; `names` are its policies.
 
     Args:
+        pool: its blocks are this scheduler's alone.
         prefill_tokens: of all jobs in a step.
         max_rows: sequences in a step.
+        counts: to go on from.
     """
 
-    def __init__(self, pool: KVPool, cache: PrefixCache, names: tuple[str, ...], *, prefill_tokens: int, max_rows: int) -> None:
-        super().__init__(pool, cache, names)
+    def __init__(
+        self, pool: KVPool, names: tuple[str, ...], *, prefill_tokens: int, max_rows: int, counts: Counts | None = None
+    ) -> None:
+        super().__init__(pool, PrefixCache(pool.num_blocks, pool.block_size), names)
         self.prefill_tokens, self.max_rows = prefill_tokens, max_rows
-        self.counts = Counts()
+        self.counts = Counts() if counts is None else counts
         self.waiting: deque[Job] = deque()
         self.jobs: list[Job] = []  # that are computed, in the order of their coming
         self._open: dict[tuple[int, bytes], Job] = {}  # that more samples of the same prompt can join
@@ -149,18 +153,6 @@ class Scheduler(Sequences):
         self._leave(row, keep=True)
         self._forget(row)
         return owner
-
-    def abort(self) -> None:
-        """Gives everything up, and forgets it."""
-        owners = [request for request, _ in self.requests.values()]
-        owners += [want[0] for job in (*self.jobs, *self.waiting) for want in job.wants]
-        for request in dict.fromkeys(owners):
-            self.cancel(request)
-        for job in [*self.jobs]:
-            self._abandon(job)
-        self.waiting.clear()
-        self._open.clear()
-        self.cache.reset()
 
     def _piece(self, job: Job, budget: int) -> int:
         """How far the job gets in the next step; returns what is left for others."""

@@ -171,10 +171,15 @@ def test_what_one_network_has_finished_survives_the_failure_of_another(monkeypat
     monkeypatch.setattr(lane, "_forward", fails)
     with pytest.raises(RuntimeError, match="out of memory"):
         engine.step()
-    assert engine.unfinished == 1
-    ((number, (sample,), error),) = engine.step()
-    assert (number, error) == (numbers["qa"], None)
+    assert engine.unfinished == 2
+    ended = {number: (samples, error) for number, samples, error in engine.step()}
+    (sample,), error = ended[numbers["qa"]]
+    assert error is None
     assert sample.token_ids == expected(models["qa"], prompt, 2)
+    samples, error = ended[numbers["master"]]
+    assert samples == []
+    with pytest.raises(RuntimeError, match="request: given up, as the engine was cut off by RuntimeError: out of memory"):
+        raise error
     assert engine.unfinished == 0
     nothing_is_held(engine)
 
