@@ -34,6 +34,7 @@ LAYERS = [
     ("trainer.episode",),
     ("trainer.dialogue", "trainer.hima_ecom.dataset"),
     ("trainer.memory",),
+    ("trainer.weights_ids",),
     ("trainer.network", "trainer.optim"),
     ("trainer.engine", "trainer.models"),
     ("trainer.sequences",),

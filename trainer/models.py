@@ -136,12 +136,12 @@ class Policies:
         return self.base_of(policy).parameters(policy)
 
     def weights_id(self, policy: str) -> int:
-        """The identity of a policy's present weights, see `Base.weights_id`: what was computed under another one is stale."""
-        return self.base_of(policy).weights_id(policy)
+        """The identity of a policy's present weights, see `WeightsIds`: what was computed under another one is stale."""
+        return self.base_of(policy).weights_ids[policy]
 
     def renew_weights_id(self, policy: str) -> None:
-        """Declare that a policy's weights change, see `Base.renew_weights_id`."""
-        self.base_of(policy).renew_weights_id(policy)
+        """Declare that a policy's weights change."""
+        self.base_of(policy).weights_ids.renew(policy)
 
     def freeze_reference(self) -> None:
         """The policies as they are become the references of the KL term; before, that is the base with the adapter off."""

@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ import himakernels.integrations.transformers as hf
 from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.integrations.peft_checks import lora_layers
+from trainer.weights_ids import WeightsIds
 
 _DECODES = "_decodes"  # no policy's name: the network generates for all of them
 _REFERENCE = "_reference"  # what the frozen copy of a policy's adapter is called after the policy
-_ids = count(1)  # of weights, over all networks of this process: none is used twice
 
 
 class Base:
@@ -70,7 +69,7 @@ class Base:
             self._masters = {self.policies[0]: wide}
         self._layers = lora_layers(self.model) if self.adapters else {}
         self._generates: str | None = None  # a policy, plainly; _DECODES: any; None: it trains
-        self._weights_id = {policy: next(_ids) for policy in self.policies}
+        self.weights_ids = WeightsIds(self.policies)  # `load` and `publish` renew them; whoever writes to `parameters` must
         self.model.train()
 
     @property
@@ -124,14 +123,6 @@ class Base:
         """What the optimiser of a policy steps: fp32, in the order of the network's own."""
         return self._masters[policy]
 
-    def weights_id(self, policy: str) -> int:
-        """The identity of a policy's present weights. It differs after every change, and is not used again in this process."""
-        return self._weights_id[policy]
-
-    def renew_weights_id(self, policy: str) -> None:
-        """Declare that a policy's weights change. `load` and `publish` do; whoever writes to `parameters` must."""
-        self._weights_id[policy] = next(_ids)
-
     def hidden_matrices(self, policy: str) -> list[nn.Parameter]:
         """Those of `parameters` that are matrices from hidden states to hidden states: no token embeddings, no head."""
         ends = (self.network.get_input_embeddings(), self.network.get_output_embeddings())
@@ -152,8 +143,7 @@ class Base:
     def publish(self) -> None:
         """After a step: rounds the masters of a bf16 network into it."""
         for trained, masters in self._apart():
-            for policy in self.policies:  # one, as adapters are their own masters
-                self.renew_weights_id(policy)
+            self.weights_ids.renew(*self.policies)  # one: adapters are their own masters
             torch._foreach_copy_([*trained], [*masters])
 
     @torch.no_grad()
@@ -176,10 +166,8 @@ class Base:
         return self.adapters or self._frozen is not None
 
     def save(self, policy: str, folder: Path) -> None:
-        """An adapter as a PEFT folder, a whole network as transformers saves it; values in fp32.
-
-        The reference, where frozen, comes into folder/reference.
-        """
+        """An adapter as a PEFT folder, a whole network as transformers saves it; values in fp32. A frozen reference comes into
+        folder/reference."""
         if self.adapters:
             self._save_adapter(policy, folder)
             if policy + _REFERENCE in self._peft.peft_config:
@@ -205,7 +193,7 @@ class Base:
         Raises: FileNotFoundError without the folder's files; ValueError for other parameters or shapes than the policy has.
         """
         self._become(None)
-        self.renew_weights_id(policy)  # before the first value changes: whatever interrupts this, the old number is gone
+        self.weights_ids.renew(policy)
         reference = folder / "reference"
         if self.adapters:
             self._load_adapter(policy, folder)
@@ -235,8 +223,7 @@ class Base:
         """The network generates as a policy, or trains; without a walk through its modules where it does already."""
         if policy == self._generates:
             return
-        plain = policy not in (None, _DECODES)
-        self._generates = ""  # no policy's name: an interrupt from here on leaves what the next call changes whatever it wants
+        plain, self._generates = policy not in (None, _DECODES), ""  # nobody: an interrupt may come before the end
         self.model.train(policy is None)
         self.network.set_attn_implementation(self._plain if plain else hf.ATTENTION)
         if plain:

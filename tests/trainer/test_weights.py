@@ -160,14 +160,14 @@ class Published:
     """In the place of a VLLMNetwork: vLLM's weights are those that were published last."""
 
     def __init__(self, base: Base, config: Any, folder: Path) -> None:
-        self.base, self.steps, self.has = base, 0, {name: base.weights_id(name) for name in base.policies}
+        self.base, self.steps, self.has = base, 0, {name: base.weights_ids[name] for name in base.policies}
 
     def publish(self, policy: str) -> None:
-        self.has[policy] = self.base.weights_id(policy)
+        self.has[policy] = self.base.weights_ids[policy]
 
     def generate(self, asked: list[Wanted], params: SamplingParams) -> list[Answer]:
         for one in asked:
-            assert self.has[one.policy] == self.base.weights_id(one.policy), "old weights"
+            assert self.has[one.policy] == self.base.weights_ids[one.policy], "old weights"
         return [Answer((1,), (-1.0,), 0) for _ in asked]
 
     def logprobs(self, policy: str, prompt: tuple[int, ...], token_ids: list[int]) -> list[float]:
