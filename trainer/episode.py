@@ -43,6 +43,13 @@ class Limits:
             raise ValueError(f"limits.malformed: expected 'end' or 'observe', got {self.malformed!r}")
 
 
+def check_agents(agents: Mapping[str, Agent], entry: str) -> None:
+    """Raises: ValueError for an entry or a sub-agent that isn't among `agents`."""
+    for name in (entry, *(name for agent in agents.values() for name in agent.subagents)):
+        if name not in agents:
+            raise ValueError(f"agents: expected one named {name!r}, got {', '.join(agents)}")
+
+
 class Turn(NamedTuple):
     """An agent at work, and how many calls it has made since its task."""
 
@@ -92,9 +99,7 @@ class Episode:
         entry: str = "master",
         style: Style = "compact",
     ) -> None:
-        for name in (entry, *(name for agent in agents.values() for name in agent.subagents)):
-            if name not in agents:
-                raise ValueError(f"agents: expected one named {name!r}, got {', '.join(agents)}")
+        check_agents(agents, entry)
         self.env, self.agents, self.episode_id, self.limits = env, agents, episode_id, limits
         self._retrieve, self._style = retrieve, style
         self._contexts: dict[str, tuple[Message, ...]] = {}

@@ -149,9 +149,16 @@ def _finished(result: Any) -> Any:
 
 
 def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to its end, also where an event loop runs already, as in a notebook."""
+    """Runs a coroutine to its end, also where an event loop runs already, as in a notebook.
+
+    Raises: what it raises; RuntimeError if it was cancelled, as CancelledError is no Exception and would end more than its
+    episode.
+    """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
+        try:
+            return thread.submit(asyncio.run, coroutine).result()
+        except asyncio.CancelledError as error:
+            raise RuntimeError("the coroutine was cancelled") from error
 
 
 def _error(reason: str) -> str:

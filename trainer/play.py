@@ -143,10 +143,10 @@ class Table:
             self._held.append(player)
             return
         prompt, policy = player.contexts[player.agent].token_ids, self.policy(player.agent)
-        start = time.perf_counter()
-        number = self._continuous.submit(prompt, params=self.params, policy=policy, seed=self._seed(player))
+        start, seed = time.perf_counter(), self._seed(player)
+        # In one statement: an interrupt between two would leave a request that nobody knows of.
+        self._waiting[self._continuous.submit(prompt, params=self.params, policy=policy, seed=seed)] = player
         self.traffic.seconds += time.perf_counter() - start
-        self._waiting[number] = player
 
     def collect(self) -> list[tuple[Player, Turn]]:
         """The turns that have come first, at least one; none if nobody waits. Raises: as `sample`; what a request failed by."""

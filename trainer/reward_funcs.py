@@ -10,14 +10,15 @@ import inspect
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, pstdev
 from types import SimpleNamespace
 from typing import Any
 
+from himakernels.checks import check_finite
+from trainer.averages import deviation, mean, total
 from trainer.dialogue import trl_rollout
 from trainer.foreign import finish, trl_environment
+from trainer.judging import Judged
 from trainer.play import Player, describe
-from trainer.rollout import Judged
 
 RewardFunc = Callable[..., Any]
 _OTHERS = ("prompt", "completion", "completion_ids")  # columns that functions don't get
@@ -32,8 +33,8 @@ class RewardFuncs:
     value)` and `log_extra(column, values)`, as in TRL. A coroutine function is awaited, all of them together.
 
     The reward is the sum of weight * value over the functions that gave one (None and NaN: none), and, with weight 1, what the
-    environment gave. A completion without any is not scored. Where a call raises, the function is called again with each
-    completion alone: only those for which it raises are lost.
+    environment gave. A completion without any is not scored, nor is one with an infinite value or sum. Where a call raises, the
+    function is called again with each completion alone: only those for which it raises are lost.
 
     Args:
         reward_funcs: a function, or several.
@@ -44,8 +45,8 @@ class RewardFuncs:
         extra: {column: values} that `log_extra` got with the last batch.
 
     Raises: TypeError for what can't be called, such as the name of a reward model; ValueError for no functions, or weights that
-        don't match. When called, ValueError for another number of values than completions, TypeError for values that are no
-        numbers.
+        don't match or are not finite. When called, ValueError for another number of values than completions, TypeError for
+        values that are no numbers.
     """
 
     def __init__(self, reward_funcs: RewardFunc | Sequence[RewardFunc], *, weights: Sequence[float] | None = None) -> None:
@@ -64,6 +65,8 @@ class RewardFuncs:
             raise ValueError(
                 f"reward_weights: expected {len(self.functions)}, one for each of reward_funcs, got {len(self.weights)}"
             )
+        for i, weight in enumerate(self.weights):
+            check_finite(f"reward_weights[{i}]", weight)
         names = [_name(function) for function in self.functions]
         count = Counter(names)
         self.names = [name if count[name] == 1 else f"{name}_{i}" for i, name in enumerate(names)]
@@ -77,28 +80,41 @@ class RewardFuncs:
         self.extra = {}
         values, errors = self._values(rows)
         for name, column in zip(self.names, values, strict=True):
-            self._logged[f"rewards/{name}"] += [value for value in column if not math.isnan(value)]
-        found = []
-        for i, player in enumerate(players):
-            terms = [w * column[i] for w, column in zip(self.weights, values, strict=True) if not math.isnan(column[i])]
-            if player.episode.reward is not None:
-                terms.append(player.episode.reward)
-            if errors[i] is not None:
-                found.append(Judged(math.nan, errors[i]))
-            elif not terms:
-                found.append(Judged(math.nan, "reward_funcs: expected a number from one of them, got none"))
-            else:
-                found.append(Judged(math.fsum(terms)))
-        return found
+            self._logged[f"rewards/{name}"] += [value for value in column if math.isfinite(value)]
+        return [
+            self._sum([column[i] for column in values], player.episode.reward)
+            if error is None
+            else Judged(math.nan, error, True)
+            for i, (player, error) in enumerate(zip(players, errors, strict=True))
+        ]
+
+    def _sum(self, values: Sequence[float], environment: float | None) -> Judged:
+        """The reward of a completion. An infinite value of weight 0 is none: it belongs to no sum."""
+        found = [
+            (name, weight, value)
+            for name, weight, value in zip(self.names, self.weights, values, strict=True)
+            if math.isfinite(value) or (math.isinf(value) and weight)
+        ]
+        if environment is not None:
+            found.append(("the environment", 1.0, environment))
+        infinite = next(((name, value) for name, _, value in found if math.isinf(value)), None)
+        if infinite is not None:
+            return Judged(math.nan, f"{infinite[0]}: expected a finite reward, got {infinite[1]}")
+        if not found:
+            return Judged(math.nan, "reward_funcs: expected a number from one of them, got none")
+        reward = total([weight * value for _, weight, value in found])
+        if math.isinf(reward):
+            return Judged(math.nan, f"reward_funcs: expected a finite sum of weighted rewards, got {reward}")
+        return Judged(reward)
 
     def scalars(self) -> dict[str, float]:
         """Since the last call: mean and deviation of each function's values, means of what `log_metric` got."""
         flat: dict[str, float] = {}
         for name, values in self._logged.items():
             if name.startswith("rewards/"):
-                flat |= {f"{name}/mean": fmean(values), f"{name}/std": pstdev(values)} if values else {}
+                flat |= {f"{name}/mean": mean(values), f"{name}/std": deviation(values)} if values else {}
             else:
-                flat[name] = fmean(values)
+                flat[name] = mean(values)
         self._logged.clear()
         return flat
 
@@ -119,6 +135,8 @@ class RewardFuncs:
         errors: list[str | None] = [None] * len(rows)
         for i, function in enumerate(self.functions):
             try:
+                if isinstance(awaited.get(i), asyncio.CancelledError):
+                    raise RuntimeError("the coroutine was cancelled")
                 if isinstance(awaited.get(i), Exception):
                     raise awaited[i]
                 got = awaited[i] if i in awaited else function(**given)
@@ -179,12 +197,19 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _numbers(name: str, got: Any, count: int) -> list[float]:
     try:
-        values = [math.nan if value is None else float(value) for value in got]
+        values = [math.nan if value is None else _number(value) for value in got]
     except (TypeError, ValueError):
         raise TypeError(f"reward function {name!r}: expected a list of numbers or None, got {got!r}") from None
     if len(values) != count:
         raise ValueError(f"reward function {name!r}: expected {count} values, one for each completion, got {len(values)}")
     return values
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an int
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_async(function: RewardFunc) -> bool:

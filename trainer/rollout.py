@@ -13,42 +13,25 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from trainer.agents import Agent
+from trainer.averages import mean
 from trainer.env import Environment
-from trainer.episode import Episode, Limits
+from trainer.episode import Episode, Limits, check_agents
+from trainer.judging import Judge, Judged, Score, environment_score, judge_all, one_by_one
 from trainer.memory import Memory
-from trainer.play import Player, Policies, Table, Traffic, describe
+from trainer.play import Player, Policies, Table, Traffic
 from trainer.prompts import Style
 from trainer.recall import Asking, Recall
 from trainer.rewards import Reward, RewardWeights, action_reward, format_reward
 from trainer.vrgrpo import NodeGroup, Sibling, VRGRPOConfig
-from trainer.walks import Draft, Leaf, Node, Sampler, Walker
+from trainer.walks import Draft, Leaf, Node, Sampler
 
 if TYPE_CHECKING:
     from trainer.engine.base import Engine, SamplingParams
 
-Score = Callable[[Any, Episode], float]
-
-
-class Judged(NamedTuple):
-    """A trajectory's accuracy R_A; NaN where there is none, `error` says why then."""
-
-    accuracy: float
-    error: str | None = None
-
-
-Judge = Callable[[Sequence[Any], Sequence[Player]], Sequence[Judged]]
 _LIMITS = Limits()
-
-
-def environment_score(task: Any, episode: Episode) -> float:
-    """R_A is what the environment gave. Raises: ValueError if it gave nothing."""
-    if episode.reward is None:
-        raise ValueError("score: expected an environment that gives a reward, got none; pass a scorer of the task's own")
-    return episode.reward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +48,10 @@ class RolloutStats:
     sampled_tokens: int
     truncated: int  # samples cut at max_new_tokens
     malformed: float  # share of the sampled actions that are outside the grammar
-    failed: int  # trajectories without a score
-    errors: tuple[str, ...]  # the first different ones of these
+    failed: int  # trajectories without a score because something raised: their environment, or who scores
+    unscored: int  # trajectories without a score although nothing raised: it was None, NaN, infinite or out of range
+    errors: tuple[str, ...]  # the first different ones of those that failed
+    reasons: tuple[str, ...]  # and of those that are unscored
     accuracy: float
     reward: float
     calls: float
@@ -93,6 +78,7 @@ def sample_groups(
     max_prompt_tokens: int | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
     on_end: Callable[[int, Player, float], None] | None = None,
+    strict: bool = True,
 ) -> tuple[list[NodeGroup], RolloutStats]:
     """Plays `tasks` and returns the nodes with their siblings, by task and node, and what it took.
 
@@ -106,19 +92,25 @@ def sample_groups(
         seed: another one for every batch.
         params: for the engine.
         memory: what the agents retrieve from; not changed.
-        score: (task, episode that has ended) -> R_A. What it, or the environment, raises costs that trajectory only: the reward
-            is NaN and `Sibling.error` says why; so does NaN, and a number outside [0, 1] while R_E is in use.
+        score: (task, episode that has ended) -> R_A. What it raises, or the environment when it is made, reset, stepped, kept
+            (`snapshot`) or restored, costs that trajectory only: the reward is NaN and `Sibling.error` says why. A sibling that
+            could not begin is missing from its group. None, NaN, an infinity, and a number outside [0, 1] while R_E is in use,
+            are no score either.
         judge: in place of `score`, all trajectories in one call: (their tasks, their players) -> R_A of each. Those of a task
             stand together, the initial one first; those that failed, were not completed or ended malformed are not among them.
             What it raises, `sample_groups` does.
         limits, entry, style: of the episodes, see `Episode`. R_E's max calls is limits.nodes.
         max_prompt_tokens, template_kwargs: see `trainer.play.Table`.
         on_end: told of each whole trajectory that could be scored: (number in `tasks`, its player, R).
+        strict: False: the two kinds of failure below are told by `RolloutStats` alone.
 
-    Raises: ValueError for an agent without a policy, or `trained_agents` that aren't agents; RuntimeError if not one trajectory
-    could be scored, or if the weights changed while siblings were sampled; what the engine raises.
+    Raises: ValueError for an agent without a policy, an entry, sub-agents or `trained_agents` that aren't agents; RuntimeError
+    if something raised in every trajectory, or kept all of several siblings from beginning, as an environment that always fails
+    would fail for ever, and if the weights changed while siblings were sampled; what the engine raises. That nobody is scored
+    is no error otherwise.
     """
     begin = time.perf_counter()
+    check_agents(agents, entry)
     unknown = sorted(set(config.trained_agents or ()) - set(agents))
     if unknown:
         raise ValueError(f"config.trained_agents: expected agents among {', '.join(agents)}, got {', '.join(unknown)}")
@@ -137,15 +129,16 @@ def sample_groups(
         (sampler.trees if config.sampling == "tree" else sampler.trajectories)()
     finally:
         table.cancel()
-    judged = _judge(sampler.walkers, tasks, _one_by_one(score) if judge is None else judge)
+    judged = judge_all(sampler.walkers, tasks, one_by_one(score) if judge is None else judge)
     ends: list[Leaf] = []
     for i, walker in enumerate(sampler.walkers):
         leaf = _leaf(walker.player, judged.get(i, Judged(0.0)), bounded=config.efficiency > 0)
         ends.append(leaf)
         for draft in walker.drafts:
             draft.leaves.append(leaf)
-    if ends and all(math.isnan(leaf.accuracy) for leaf in ends):
-        raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
+    lost = [Leaf(math.nan, 0, None, one.error, False, {}, failed=True) for one in sampler.lost]
+    if strict:
+        _check_failures(sampler, [*ends, *lost])
     groups = [_group(node, agents[node.agent], tasks, table, recall, weights) for node in sampler.nodes]
     whole = []
     for walker, leaf in zip(sampler.walkers, ends, strict=True):
@@ -154,35 +147,17 @@ def sample_groups(
             whole.append((leaf, reward))
             if on_end is not None:
                 on_end(walker.task, walker.player, reward)
-    return groups, _stats(groups, whole, ends, len(tasks), table.traffic, time.perf_counter() - begin)
+    return groups, _stats(groups, whole, [*ends, *lost], len(tasks), table.traffic, time.perf_counter() - begin)
 
 
-def _one_by_one(score: Score) -> Judge:
-    def judge(tasks: Sequence[Any], players: Sequence[Player]) -> list[Judged]:
-        found = []
-        for task, player in zip(tasks, players, strict=True):
-            try:
-                found.append(Judged(float(score(task, player.episode))))
-            except Exception as failure:
-                found.append(Judged(math.nan, describe(failure)))
-        return found
-
-    return judge
-
-
-def _judge(walkers: Sequence[Walker], tasks: Sequence[Any], judge: Judge) -> dict[int, Judged]:
-    """{number of the walker: R_A} of those that have an answer to judge."""
-    ended = [
-        i
-        for i, walker in enumerate(walkers)
-        if walker.player.error is None
-        if (outcome := walker.player.episode.outcome) is not None and outcome.reason != "malformed"
-    ]
-    ended.sort(key=lambda i: walkers[i].task)
-    found = judge([tasks[walkers[i].task] for i in ended], [walkers[i].player for i in ended]) if ended else []
-    if len(found) != len(ended):
-        raise ValueError(f"judge: expected {len(ended)} results, one for each trajectory, got {len(found)}")
-    return dict(zip(ended, found, strict=True))
+def _check_failures(sampler: Sampler, ends: Sequence[Leaf]) -> None:
+    """An environment or a scorer that always fails must not pass for a batch of bad luck."""
+    if ends and all(leaf.failed for leaf in ends):
+        raise RuntimeError(f"score: expected at least one trajectory of {len(ends)} to be scored, got none: {ends[0].error}")
+    siblings = [one.error for one in sampler.lost if one.sibling]
+    if len(siblings) > 1 and not any(walker.node is not None for walker in sampler.walkers):
+        expected = f"expected at least one sibling of {len(siblings)} to begin at its node's state"
+        raise RuntimeError(f"env.restore: {expected}, got none: {siblings[0]}")
 
 
 def _leaf(player: Player, judged: Judged, *, bounded: bool) -> Leaf:
@@ -193,9 +168,10 @@ def _leaf(player: Player, judged: Judged, *, bounded: bool) -> Leaf:
     elif error is None and (math.isinf(accuracy) or (bounded and not 0.0 <= accuracy <= 1.0)):
         error = f"score: expected {'0 to 1' if bounded else 'a finite number'}, got {accuracy}"
     accuracy = math.nan if error is not None else accuracy
+    failed = player.error is not None or judged.failed
     if outcome is None:
-        return Leaf(accuracy, 0, None, error, False, player.written)
-    return Leaf(accuracy, outcome.actions, outcome.reason, error, all(outcome.parsed), player.written)
+        return Leaf(accuracy, 0, None, error, False, player.written, failed)
+    return Leaf(accuracy, outcome.actions, outcome.reason, error, all(outcome.parsed), player.written, failed)
 
 
 def _reward(format: float, leaf: Leaf, minimal_calls: int, weights: RewardWeights) -> Reward:
@@ -213,7 +189,7 @@ def _sibling(draft: Draft, agent: Agent, minimal_calls: int, weights: RewardWeig
         rollout_logprobs=draft.sample.rollout_logprobs,
         finish_reason=draft.sample.finish_reason,
         text=draft.text,
-        terms=Reward(fmean(t.accuracy for t in terms), terms[0].format, fmean(t.cost for t in terms)),
+        terms=Reward(mean([t.accuracy for t in terms]), terms[0].format, mean([t.cost for t in terms])),
         parsed=format == 1.0,
         calls=best.calls,
         reason=best.reason,
@@ -248,7 +224,8 @@ def _stats(
     traffic: Traffic,
     seconds: float,
 ) -> RolloutStats:
-    failed = [leaf.error for leaf in ends if leaf.error is not None]
+    failed = [leaf.error for leaf in ends if leaf.error is not None and leaf.failed]
+    unscored = [leaf.error for leaf in ends if leaf.error is not None and not leaf.failed]
     actions = [sibling for group in groups for sibling in group.siblings]
     return RolloutStats(
         queries=queries,
@@ -258,19 +235,17 @@ def _stats(
         prompt_tokens=traffic.prompt_tokens,
         sampled_tokens=traffic.sampled_tokens,
         truncated=traffic.truncated,
-        malformed=_mean([float(not sibling.parsed) for sibling in actions]),
+        malformed=mean([float(not sibling.parsed) for sibling in actions]),
         failed=len(failed),
+        unscored=len(unscored),
         errors=tuple(dict.fromkeys(failed))[:5],
-        accuracy=_mean([leaf.accuracy for leaf, _ in whole]),
-        reward=_mean([reward for _, reward in whole]),
-        calls=_mean([float(leaf.calls) for leaf, _ in whole]),
+        reasons=tuple(dict.fromkeys(unscored))[:5],
+        accuracy=mean([leaf.accuracy for leaf, _ in whole]),
+        reward=mean([reward for _, reward in whole]),
+        calls=mean([float(leaf.calls) for leaf, _ in whole]),
         seconds=seconds,
         engine_seconds=traffic.seconds,
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return fmean(values) if values else math.nan
 
 
 def _of(task: Any, name: str, default: Any) -> Any:

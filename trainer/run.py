@@ -89,6 +89,7 @@ class Run:
         self.evaluated = -1  # the last step after which the policies were tested
         self.seconds = 0.0  # of these steps
         self.phases: dict[str, float] = {}
+        self.warned: set[str] = set()  # what was said once
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=config.save_total_limit)
         self._prepare(resume)
         self._last = self.checkpoints.latest()

@@ -3,9 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from statistics import fmean
 from typing import Any
 
+from trainer.averages import mean
 from trainer.engine.base import EngineStats
 from trainer.evaluate import Report
 from trainer.memory import Evolution, Memory
@@ -26,7 +26,7 @@ def changed(update: StepMetrics) -> list[str]:
 
 def rollout_scalars(stats: RolloutStats) -> dict[str, float]:
     """rollout/{name}: the numbers of RolloutStats."""
-    return {f"rollout/{name}": float(value) for name, value in asdict(stats).items() if name != "errors"}
+    return {f"rollout/{name}": float(value) for name, value in asdict(stats).items() if not isinstance(value, tuple)}
 
 
 def selection_scalars(groups: Sequence[NodeGroup], selection: Selection, agents: Iterable[str]) -> dict[str, float]:
@@ -37,8 +37,8 @@ def selection_scalars(groups: Sequence[NodeGroup], selection: Selection, agents:
         variance[group.agent].append(value)
         selected[group.agent] += taken
     found = {"select/groups": float(sum(selection.selected))}
-    found |= {"select/variance_mean": fmean(selection.variance)} if groups else {}
-    found |= {f"variance/{agent}": fmean(variance[agent]) for agent in agents if agent in variance}
+    found |= {"select/variance_mean": mean(selection.variance)} if groups else {}
+    found |= {f"variance/{agent}": mean(variance[agent]) for agent in agents if agent in variance}
     return found | {f"selected/{agent}": float(selected[agent]) for agent in agents}
 
 

@@ -23,7 +23,7 @@ from trainer.hima_ecom.dataset.samples import Sample, samples
 from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.strategies import Lessons
 from trainer.hima_ecom.tasks import Task, stream_tasks
-from trainer.rollout import Judge, Score, environment_score
+from trainer.judging import Judge, Score, environment_score
 
 Template = Callable[[Any], str | None]  # a tokenizer -> the chat template to read it under
 TRIES = 200  # tasks that are looked at for each one that is wanted, when languages, families and difficulties are chosen

@@ -6,8 +6,10 @@ from typing import Any
 
 from trainer.agents import Agent, single_agent
 from trainer.config import TrainConfig
+from trainer.env import Environment
 from trainer.evaluate import Job
-from trainer.foreign import as_environment
+from trainer.foreign import as_environment, trl_environment
+from trainer.judging import Judge
 from trainer.prompts_env import NAME, PromptsEnv, prompt_agents, prompt_tasks, prompt_template
 from trainer.reward_funcs import RewardFuncs
 from trainer.setting import Setting, Template, hima_ecom_setting
@@ -45,13 +47,22 @@ def setting_of(
         return setting, partial(prompt_template, tasks=rows)
     if train_dataset is None:
         raise ValueError("train_dataset: expected tasks for the environment, got None")
-    chosen = single_agent(as_environment(factory()).tools) if agents is None else dict(agents)
+    chosen = single_agent(_rewarding(factory, judge).tools) if agents is None else dict(agents)
     if not chosen:
         raise ValueError("agents: expected at least one, got none")
     tasks, tests = list(train_dataset), [] if eval_dataset is None else list(eval_dataset)
     make = lambda: as_environment(factory())  # noqa: E731
     entry = next(iter(chosen))
     return Setting(agents=chosen, make_env=make, tasks=tasks, tests=_jobs(tests), judge=judge, entry=entry), None
+
+
+def _rewarding(factory: Callable[[], Any], judge: Judge | None) -> Environment:
+    """An environment of the factory. Raises: ValueError for one of TRL's that nothing would ever score."""
+    made = as_environment(factory())
+    foreign = trl_environment(made)
+    if judge is None and foreign is not None and not hasattr(foreign, "get_reward"):
+        raise ValueError("reward_funcs: expected functions for an environment without get_reward, got None")
+    return made
 
 
 def _jobs(tasks: Sequence[Any]) -> list[Job]:

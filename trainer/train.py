@@ -21,7 +21,7 @@ from trainer.play import Player, seed_of
 from trainer.policies.engine import EnginePolicy
 from trainer.recall import Recall
 from trainer.reward_funcs import RewardFuncs
-from trainer.rollout import sample_groups
+from trainer.rollout import RolloutStats, sample_groups
 from trainer.run import Run, progress
 from trainer.scalars import (
     changed,
@@ -107,6 +107,7 @@ def step(run: Run) -> float:
                 on_end=on_end,
             )
         run.stop.check()
+        warn_of_losses(run, "rollout", stats)
         if not (stats.samples or stats.failed):
             limits = f"{run.max_prompt_tokens} tokens (max_prompt_tokens, the model's positions, learner.token_budget)"
             warnings.warn(f"a step without a sample: all its queries have prompts of more than {limits}", stacklevel=2)
@@ -129,7 +130,7 @@ def step(run: Run) -> float:
         if run.memory is not None and evolution is not None:
             scalars |= memory_scalars(run.memory, evolution, setting.agents)
         scalars |= judge_scalars(run)
-        said = {"errors": list(stats.errors)} if stats.errors else {}
+        said = {"errors": [*stats.errors, *stats.reasons]} if stats.errors or stats.reasons else {}
         said |= {"skipped": [update.skipped]} if update.skipped else {}
         run.log("train", number, scalars | {f"seconds/{name}": value for name, value in run.phases.items()}, **said)
         for record in episodes.values():
@@ -209,6 +210,9 @@ def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | Non
     folder = run.folder / "eval"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(report.dumps(), encoding="utf-8")
+    if failed := report.errors:
+        text = f"{len(failed)} of {len(jobs)} episodes failed and count as unsolved: {failed[0].error}"
+        warn_once(run, "evaluation/failed", text)
     run.log("eval", run.step, report_scalars(report), name=name, split=report.split)
     if run.on_report is not None:
         run.on_report(report)
@@ -234,10 +238,29 @@ def judge_tests(run: Run, name: str, jobs: Sequence[Job]) -> None:
         style=config.prompt_style,
         max_prompt_tokens=run.max_prompt_tokens,
         template_kwargs=config.chat_template_kwargs,
+        strict=False,
     )
+    warn_of_losses(run, "evaluation", stats)
     tokens = stats.sampled_tokens / len(jobs)
     scalars = {"avg/accuracy": stats.accuracy, "avg/calls": stats.calls, "avg/tokens": tokens} | judge_scalars(run)
+    scalars |= {"avg/failed": float(stats.failed), "avg/unscored": float(stats.unscored)}
     run.log("eval", run.step, scalars, name=name, split="test")
+
+
+def warn_of_losses(run: Run, where: str, stats: RolloutStats) -> None:
+    """Says once a run that trajectories failed, and once that some are not scored; the metrics count both in every line."""
+    if stats.failed:
+        warn_once(run, f"{where}/failed", f"{stats.failed} of {stats.trajectories} trajectories failed: {stats.errors[0]}")
+    if stats.unscored:
+        text = f"{stats.unscored} of {stats.trajectories} trajectories are not scored, so nothing learns from them: "
+        warn_once(run, f"{where}/unscored", text + stats.reasons[0])
+
+
+def warn_once(run: Run, name: str, text: str) -> None:
+    """A warning, unless the run has given one of this name."""
+    if name not in run.warned:
+        run.warned.add(name)
+        warnings.warn(f"{name}: {text} (said once)", stacklevel=2)
 
 
 def judge_scalars(run: Run) -> dict[str, float]:

@@ -6,10 +6,8 @@ VRGRPOTrainer("Qwen/Qwen3-0.6B", GRPOConfig(...), reward_funcs=exact, train_data
 """
 
 import errno
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from peft import PeftModel
@@ -18,6 +16,7 @@ from transformers import PreTrainedModel, TrainerState
 from trainer.agents import Agent
 from trainer.arguments import check_arguments
 from trainer.arguments_model import configuration, network_and_tokenizer
+from trainer.averages import mean
 from trainer.checkpoint import FullDiskError, is_full
 from trainer.config import TrainConfig
 from trainer.evaluate import Report
@@ -156,8 +155,7 @@ class VRGRPOTrainer:
         self.state.global_step = run.step
         if self.policies is not None:
             self.model = self.policies.bases[0].model if len(self.policies.bases) == 1 else None
-        loss = fmean(losses) if losses else math.nan
-        return TrainOutput(run.step, loss, metrics, None if finished or stop.signal is None else stop.signal.name)
+        return TrainOutput(run.step, mean(losses), metrics, None if finished or stop.signal is None else stop.signal.name)
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """The policies as they are. One agent's as transformers or PEFT load it, with its tokenizer; several as `Policies.open`

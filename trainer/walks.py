@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.dialogue import TokenContext
 from trainer.episode import Episode, Snapshot
-from trainer.play import Player, Table, Turn
+from trainer.play import Player, Table, Turn, describe
 from trainer.react import Action, parse
 from trainer.recall import Asking, Recall
 from trainer.types import Reason, Sample
@@ -23,6 +23,7 @@ class Leaf:
     error: str | None
     parsed: bool  # all actions are in the grammar
     written: dict[str, tuple[str, ...]]
+    failed: bool = False  # something raised: the environment, or who scores
 
 
 @dataclass(eq=False, slots=True)
@@ -66,6 +67,13 @@ class Walker:
     node: Node | None = None  # where it starts as a sibling
 
 
+class Lost(NamedTuple):
+    """A trajectory that could not begin: the environment raised when it was made, reset or restored."""
+
+    error: str
+    sibling: bool
+
+
 class Sampler:
     """One call of `sample_groups`."""
 
@@ -75,34 +83,51 @@ class Sampler:
         self.table, self.recall, self.tasks, self.config, self.episode = table, recall, tasks, config, episode
         self.nodes: list[Node] = []
         self.walkers: list[Walker] = []
+        self.lost: list[Lost] = []
         self._of: dict[int, Walker] = {}  # by the id of its player
 
-    def start(self, task: int, key: tuple[int, ...]) -> Walker:
-        """A player at the beginning of a query's episode."""
+    def start(self, task: int, key: tuple[int, ...], node: Node | None = None) -> list[Walker]:
+        """A player at the beginning of a query's episode, or at a node; none if its environment raises."""
         asking = Asking(self.recall)
-        walker = Walker(Player(self.episode(task, asking), key), task, asking)
-        self.walkers.append(walker)
-        return walker
+        try:
+            episode = self.episode(task, asking)
+            if node is not None:
+                episode.restore(node.state)
+        except Exception as error:  # whatever an environment raises is that trajectory's
+            self.lost.append(Lost(describe(error), node is not None))
+            return []
+        self.walkers.append(Walker(Player(episode, key), task, asking, node=node))
+        return self.walkers[-1:]
 
-    def branch(self, node: Node, key: tuple[int, ...], drafts: tuple[Draft, ...] = ()) -> Walker:
-        """Another player at a node, before its action."""
-        walker = self.start(node.task, key)
-        walker.player.episode.restore(node.state)
-        player = walker.player
-        player.contexts, player.written, player.order = node.contexts, node.written, node.order
-        walker.asking.queries = node.queries.copy()
-        walker.drafts, walker.node = drafts, node
-        return walker
+    def starts(self) -> list[Walker]:
+        """The initial trajectory of each query."""
+        return [walker for number in range(len(self.tasks)) for walker in self.start(number, (number, 0, 0))]
+
+    def branch(self, node: Node, key: tuple[int, ...], drafts: tuple[Draft, ...] = ()) -> list[Walker]:
+        """Another player at a node, before its action; none if its environment raises."""
+        walkers = self.start(node.task, key, node)
+        for walker in walkers:
+            player = walker.player
+            player.contexts, player.written, player.order = node.contexts, node.written, node.order
+            walker.asking.queries = node.queries.copy()
+            walker.drafts = drafts
+        return walkers
 
     def keep(self, walker: Walker) -> Node | None:
-        """The state of a walker that is about to act; None for an agent that isn't trained."""
+        """The state of a walker that is about to act; None for an agent that isn't trained, and if the environment raises: that
+        ends its trajectory."""
         player, agents = walker.player, self.config.trained_agents
         if agents is not None and player.agent not in agents:
             return None
         request = player.episode.request
         assert request is not None
         contexts = player.contexts | {player.agent: player.contexts[player.agent].fork()}
-        state, queries = player.episode.snapshot(), walker.asking.queries.copy()
+        try:
+            state = player.episode.snapshot()
+        except Exception as error:
+            player.error = describe(error)
+            return None
+        queries = walker.asking.queries.copy()
         node = Node(walker.task, player.agent, request.node, state, contexts, player.written, player.order, queries)
         self.nodes.append(node)
         return node
@@ -110,6 +135,11 @@ class Sampler:
     def live(self, walkers: Sequence[Walker]) -> list[Walker]:
         """Those that go on."""
         return [walker for walker in walkers if self.table.ask(walker.player)]
+
+    def tell(self, walker: Walker, turn: Turn) -> None:
+        """Plays a turn, unless the trajectory has ended meanwhile."""
+        if walker.player.error is None:
+            self.table.tell(walker.player, turn)
 
     def sample(self, walkers: Sequence[Walker]) -> list[Turn]:
         """A turn for each."""
@@ -144,20 +174,20 @@ class Sampler:
         """One initial trajectory a query, and the siblings of its nodes: each sets out when the trajectory passes its node,
         which is all that it depends on."""
         complete = self.config.continuation
-        for walker, turn in self.turns([self.start(number, (number, 0, 0)) for number in range(len(self.tasks))]):
+        for walker, turn in self.turns(self.starts()):
             node = self.keep(walker) if walker.node is None else None
             if node is not None:
                 walker.drafts += (node.add(turn),)
             elif walker.node is not None and not walker.drafts:
                 walker.drafts = (walker.node.add(turn, walker.player.key[-1]),)
-            self.table.tell(walker.player, turn)
+            self.tell(walker, turn)
             self.go_on([walker, *(self.siblings(node) if node is not None and complete else ())])
         if not complete:
             self.nodes = list({node.task: node for node in self.nodes}.values())
             for walker, turn in self.turns([walker for node in self.nodes for walker in self.siblings(node)]):
                 assert walker.node is not None
                 walker.drafts = (walker.node.add(turn, walker.player.key[-1]),)
-                self.table.tell(walker.player, turn)
+                self.tell(walker, turn)
         self.nodes.sort(key=lambda node: (node.task, node.node))
         for node in self.nodes:
             node.drafts.sort(key=lambda draft: draft.sibling)
@@ -165,11 +195,12 @@ class Sampler:
 
     def siblings(self, node: Node) -> list[Walker]:
         """The other G - 1 at a node."""
-        return [self.branch(node, (node.task, node.node, sibling)) for sibling in range(1, self.config.group_size)]
+        keys = [(node.task, node.node, sibling) for sibling in range(1, self.config.group_size)]
+        return [walker for key in keys for walker in self.branch(node, key)]
 
     def trees(self) -> None:
         """Every node splits, those of all queries' branches in lockstep, until a query has its number of leaves."""
-        live = [self.start(number, (number, 0, 0)) for number in range(len(self.tasks))]
+        live = self.starts()
         leaves = [1] * len(self.tasks)
         while live := self.live(live):
             crowd: list[tuple[Walker, Node | None]] = []
@@ -179,11 +210,13 @@ class Sampler:
                 crowd.append((walker, node))
                 if node is not None:
                     keys = [(*walker.player.key, node.node, sibling) for sibling in range(1, size)]
-                    crowd += [(self.branch(node, key, walker.drafts), node) for key in keys]
-                    leaves[walker.task] += size - 1
-            live = self.live([walker for walker, _ in crowd])
+                    others = [other for key in keys for other in self.branch(node, key, walker.drafts)]
+                    crowd += [(other, node) for other in others]
+                    leaves[walker.task] += len(others)
+            crowd = [(walker, node) for walker, node in crowd if self.table.ask(walker.player)]
+            live = [walker for walker, _ in crowd]
             for (walker, node), turn in zip(crowd, self.sample(live), strict=True):
                 if node is not None:
                     walker.drafts += (node.add(turn),)
-                self.table.tell(walker.player, turn)
+                self.tell(walker, turn)
         self.nodes.sort(key=lambda node: (node.task, node.node))

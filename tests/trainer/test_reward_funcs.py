@@ -16,10 +16,10 @@ from trainer.agents import single_agent
 from trainer.dialogue import TokenContext
 from trainer.episode import Episode
 from trainer.foreign import as_environment
+from trainer.judging import Judged
 from trainer.play import Player
 from trainer.prompts_env import NAME, PromptsEnv, prompt_agents
 from trainer.reward_funcs import RewardFuncs
-from trainer.rollout import Judged
 
 
 def player(task: Any, *texts: str, env: Any = None) -> Player:
@@ -99,6 +99,28 @@ def test_weights_and_missing_values() -> None:
     assert twice.scalars() == {
         "rewards/a_0/mean": 1.0, "rewards/a_0/std": 0.0, "rewards/a_1/mean": 1.0, "rewards/a_1/std": 0.0
     }  # fmt: skip
+
+
+def test_infinite_values_and_sums() -> None:
+    """By hand: an infinity in a sum, a sum that is too large, and sums of which only a part is."""
+    a = lambda **_: [math.inf, 1e308, 1e308, -math.inf, -(10**400), 1.0]  # noqa: E731
+    b = lambda **_: [-math.inf, 1e308, -1e308, math.inf, 0.0, math.inf]  # noqa: E731
+    c = lambda **_: [1.0, None, 1e308, None, None, None]  # noqa: E731
+    made = RewardFuncs([a, b, c, lambda **_: [2.0, 2.0, None, None, None, None]], weights=[1.0, 1.0, 1.0, 0.0])
+    rows = [*TEXTS, *TEXTS[:2]]
+    found = judge(made, rows, ["x"] * 6)
+    assert [value.accuracy for value in found] == pytest.approx([math.nan, math.nan, 1e308, *[math.nan] * 3], nan_ok=True)
+    assert found[0].error == "<lambda>_0: expected a finite reward, got inf"
+    assert found[1].error == "reward_funcs: expected a finite sum of weighted rewards, got inf"
+    assert not any(value.failed for value in found)
+    scalars = made.scalars()
+    assert scalars["rewards/<lambda>_0/mean"] == pytest.approx(1e308 / 3 * 2)
+    assert scalars["rewards/<lambda>_1/mean"] == 0.0
+    ignored = judge([a, lambda **_: [0.5] * 6], rows, ["x"] * 6, weights=[0.0, 1.0])
+    assert [value.accuracy for value in ignored] == [0.5] * 6
+    made = RewardFuncs(lambda log_metric, **_: [log_metric("m", v) or 1.0 for v in (math.inf, -math.inf)])
+    judge(made, TEXTS[:2], ["x"] * 2)
+    assert math.isnan(made.scalars()["m"])
 
 
 def test_what_no_function_may_return() -> None:
@@ -198,6 +220,7 @@ def test_an_episode_that_could_not_begin_is_scored_on_nothing() -> None:
         ([], None, ValueError, "reward_funcs: expected at least one function, got none"),
         ("org/reward-model", None, TypeError, r"reward_funcs\[0\]: expected a function .*, got 'org/reward-model'"),
         ([exact, torch.nn.Linear(1, 1)], None, TypeError, r"reward_funcs\[1\]: expected a function .*; call a reward model in"),
+        (exact, [math.nan], ValueError, r"reward_weights\[0\]: expected .*, got nan"),
         (exact, [1.0, 2.0], ValueError, "reward_weights: expected 1, one for each of reward_funcs, got 2"),
     ],
 )

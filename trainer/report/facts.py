@@ -83,7 +83,7 @@ def facts(run: RunFolder) -> Facts:
         cached=cached / prompts if prompts else 0.0,
         updated={policy: mean(run, f"updated/{policy}") for policy in run.names("updated/")},
         skipped=int(total(run, "learner/skipped")),
-        failed=int(total(run, "rollout/failed")),
+        failed=int(total(run, "rollout/failed") + total(run, "rollout/unscored")),
     )
 
 
