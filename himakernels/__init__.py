@@ -1,5 +1,6 @@
 """himakernels: fused kernels for hierarchical multi-agent GRPO."""
 
+from himakernels.kv_pool import KVPool
 from himakernels.ops.group_advantages import GroupAdvantages, group_advantages, group_advantages_reference
 from himakernels.ops.grouped_lora import grouped_lora, grouped_lora_reference
 from himakernels.ops.paged_attention import paged_attention, paged_attention_reference
@@ -22,13 +23,17 @@ from himakernels.ops.vrgrpo_loss import (
     vrgrpo_loss_reference,
 )
 from himakernels.packing import PackedTree, Packing, pack
+from himakernels.prefix_cache import OutOfBlocksError, PrefixCache
 
 __all__ = [
     "GroupAdvantages",
+    "KVPool",
+    "OutOfBlocksError",
     "PackedTree",
     "Packing",
     "PolicyMetrics",
     "PolicyOptions",
+    "PrefixCache",
     "TokenCrossEntropy",
     "TokenLogprobs",
     "VRGRPOLoss",

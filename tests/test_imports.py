@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,35 @@ def test_the_public_list_is_sorted_and_complete() -> None:
     folders = {name: value for name, value in vars(himakernels).items() if not name.startswith("_")}
     objects = {name for name, value in folders.items() if type(value).__name__ != "module"}
     assert objects == set(public)
-    # Every op's folder exports its function, its reference and its types; these and packing are what is public.
+    # Every op's folder exports its function, its reference and its types; these, packing and the cache are what is public.
     ops = [path.parent.name for path in (ROOT / "himakernels" / "ops").glob("*/__init__.py")]
     modules = [importlib.import_module(f"himakernels.ops.{op}") for op in ops]
     names = {name for module in (*modules, importlib.import_module("himakernels.packing")) for name in module.__all__}
-    assert names == set(public)
+    assert names | {"KVPool", "OutOfBlocksError", "PrefixCache"} == set(public)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_names_that_the_pages_list_can_be_imported() -> None:
+    """The first column of the README's tables of operations: names of himakernels, or modules below it."""
+    section = (ROOT / "README.md").read_text().split("## What is in it")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    names = [name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)]
+    assert {"vrgrpo_loss", "pack", "PrefixCache", "KVPool", "integrations.peft"} <= set(names)
+    for name in names:
+        if name.startswith("integrations."):
+            pytest.importorskip(name.removeprefix("integrations."))
+            importlib.import_module(f"himakernels.{name}")
+        else:
+            assert name in himakernels.__all__, name
+
+
+def test_imports_on_the_pages_work() -> None:
+    """Every `from himakernels... import a, b` and `from trainer... import a, b` of a page."""
+    pattern = re.compile(r"^\s*(?:>>> )?from ((?:himakernels|trainer)[\w.]*) import ([\w, ]+)", re.MULTILINE)
+    found = [match.groups() for page in PAGES for match in pattern.finditer(page.read_text())]
+    assert ("himakernels.integrations.peft", "packed_adapters, train_adapters") in found
+    for module, names in found:
+        for name in names.split(","):
+            assert hasattr(importlib.import_module(module), name.split(" as ")[0].strip()), f"{module}.{name}"
