@@ -64,6 +64,33 @@ class _Step:
                     layer.forward = forward
 
     @contextmanager
+    def on_decoder(self) -> Iterator[None]:
+        """Where no adapter has a token, no layer of one counts tokens: the decoder's own forward does."""
+        base: Any = self.model.get_base_model()
+        if any(name is not None for name in self._present()) or not hasattr(base, "get_decoder"):
+            yield
+            return
+        hook = base.get_decoder().register_forward_pre_hook(self._count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def _count(self, decoder: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ids, embeds = args[0] if args else kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+        shape = ids.shape if ids is not None else embeds.shape[:-1] if embeds is not None else None
+        if shape is None:
+            return
+        tokens = shape.numel()
+        if tokens != self.starts[-1]:
+            over = f": [{self.starts[-1]}, {tokens}) are in no segment" if tokens > self.starts[-1] else ""
+            raise ValueError(f"segments: expected segments[-1] = {self.starts[-1]} tokens, got {tokens}{over}")
+
+    def _present(self) -> list[str | None]:
+        """The names; None also for an adapter without tokens."""
+        return [name if begin < end else None for name, (begin, end) in zip(self.names, pairwise(self.starts), strict=True)]
+
+    @contextmanager
     def on_checkpoints(self) -> Iterator[None]:
         """Modules under gradient checkpointing run this step also when the backward runs them again, outside of it."""
         modules: list[Any] = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
@@ -92,7 +119,7 @@ class _Step:
     def forward_of(self, path: str, layer: Any) -> Callable[..., torch.Tensor]:
         """The forward of one layer: its base layer, and for each token its adapter's part."""
         # An adapter without tokens is left out: its parameters then have no gradient, as in PEFT, instead of zeros.
-        present = [name if begin < end else None for name, (begin, end) in zip(self.names, pairwise(self.starts), strict=True)]
+        present = self._present()
         used = {name for name in present if name is not None and name in holders(layer)}
 
         def forward(x: torch.Tensor, *args: Any, adapter_names: Any = None, **kwargs: Any) -> torch.Tensor:
@@ -160,7 +187,8 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
     Raises:
         TypeError: no PeftModel, segments that are not int32, adapters of different dtypes.
         ValueError: an unknown name, as many names as segments, values that are not ascending from 0, merged or disabled
-            adapters, target modules that the model has not, another base model; in the forward another number of tokens, or,
+            adapters, target modules that the model has not, another base model; in the forward another number of tokens than
+            the segments have, also where none of them has an adapter, or,
             with gradients on, other trainable adapters than `train_adapters` left (without it: some of them, but not all).
         NotImplementedError: another tuner than LoRA; DoRA and other variants, bias, modules_to_save, trainable tokens, LoRA
             on anything but torch linear layers, on the output head, or with dropout in training.
@@ -178,7 +206,7 @@ def packed_adapters(model: PeftModel, names: Names, segments: torch.Tensor, *, c
         raise ValueError(f"segments: expected ascending values from 0, got {step.starts}")
     vars(base)[ACTIVE] = segments
     try:
-        with step.on_checkpoints(), step.on_layers(layers):
+        with step.on_decoder(), step.on_checkpoints(), step.on_layers(layers):
             yield
     finally:
         del vars(base)[ACTIVE]

@@ -113,11 +113,27 @@ def test_models_that_are_not_lora() -> None:
         (["one", None], (0, 6, 5), ValueError, r"segments: expected ascending values from 0, got \[0, 6, 5\]"),
         (["one", None], (1, 3, 5), ValueError, r"segments: expected ascending values from 0, got \[1, 3, 5\]"),
         (["one", None], (0, 3, 6), ValueError, r"q_proj: expected segments\[-1\] = 6 tokens, got 5 \(\[1, 5, 16\]\)"),
+        # No adapter has a token, so no layer of one counts them.
+        (["one"], (0, 0), ValueError, r"segments: expected segments\[-1\] = 0 tokens, got 5: \[0, 5\) are in no segment"),
+        ([None], (0, 3), ValueError, r"segments: expected segments\[-1\] = 3 tokens, got 5: \[3, 5\) are in no segment"),
+        ([None, "one"], (0, 4, 4), ValueError, r"segments: expected segments\[-1\] = 4 tokens, got 5: \[4, 5\) are in no"),
+        (["one", None], (0, 0, 9), ValueError, r"segments: expected segments\[-1\] = 9 tokens, got 5$"),
     ],
 )
 def test_names_and_segments(names: Any, segments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         enter(model_with(), names, segments)
+
+
+def test_tokens_are_counted_however_they_are_given() -> None:
+    model = model_with()
+    with packed_adapters(model, [None], torch.tensor([0, 3], dtype=torch.int32)), torch.no_grad():
+        model(input_ids=torch.zeros(1, 3, dtype=torch.int64))
+        for given in ({"inputs_embeds": torch.zeros(1, 5, 16)}, {"input_ids": torch.zeros(5, 1, dtype=torch.int64)}):
+            with pytest.raises(ValueError, match=r"\[3, 5\) are in no segment"):
+                model(**given)
+    with torch.no_grad():
+        model(input_ids=torch.zeros(1, 5, dtype=torch.int64))  # nothing of the step is left
 
 
 def test_states_of_the_model() -> None:
