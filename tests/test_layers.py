@@ -23,7 +23,7 @@ LAYERS = [
     ("himakernels.packed_tree", "himakernels.packing", "himakernels.prefix_cache", "himakernels.kv_pool"),
     ("himakernels", "himakernels.testing"),
     ("himakernels.integrations",),
-    ("trainer.reading", "trainer.escaping"),
+    ("trainer.reading", "trainer.escaping", "trainer.kinds"),
     ("trainer.react", "trainer.averages"),
     ("trainer.types",),
     ("trainer.rewards",),

@@ -13,15 +13,16 @@ first step and after the last; a folder that holds a run is not written over; on
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
 from himakernels.ops.vrgrpo_loss.options import PPO_LOSS_TYPES
-from trainer.arguments_options import ARGUMENTS, IDLE, ONE, READ, REFUSED
+from trainer.arguments_options import IDLE, ONE, READ, REFUSED
 from trainer.config import SFTConfig, TrainConfig
 from trainer.engine.base import SamplingParams
 from trainer.episode import Limits
+from trainer.kinds import check_kind
 from trainer.models import ModelConfig
 from trainer.step import LearnerConfig
 from trainer.vrgrpo import Normalize, VRGRPOConfig
@@ -48,19 +49,22 @@ def from_trl(args: Any, *, rows: int | None = None, model: str = "") -> TrainCon
         rows: of the data set, for epochs; None where `max_steps` counts.
         model: its name, where it has one.
 
-    Raises: NotImplementedError for options that are not built, each with its value and what to do instead; ValueError for a
-        combination that has no meaning here, or a value that a check refuses.
+    Raises: NotImplementedError for options that are not built, each with its value and what to do instead; TypeError for a
+        value of another type than TRL's; ValueError for a combination that means nothing here, or what a check refuses.
     """
     wrong = list(_refused(args))
     if wrong:
         raise NotImplementedError("args: " + "\nargs: ".join(wrong))
     get = _Reader(args)
+    for name, kind in READ.items():
+        if hasattr(args, name):
+            check_kind(f"args: {name}", get(name, None), kind)
     group, updates = get("num_generations", 8), get("num_iterations", 1)
     queries = _queries(get, group)
     steps = _steps(get, rows, queries, updates)
     loss, recompute = get("loss_type", "dapo"), get("activation_checkpointing", None)
     return TrainConfig(
-        output_dir=get("output_dir", None) or "trainer_output",
+        output_dir=str(get("output_dir", None) or "trainer_output"),
         seed=get("seed", 42),
         model=ModelConfig(
             name=model,
@@ -81,17 +85,17 @@ def from_trl(args: Any, *, rows: int | None = None, model: str = "") -> TrainCon
         learner=LearnerConfig(**_optimizer(get, steps, updates), **_loss(get, loss)),
         sampling=SamplingParams(
             max_new_tokens=_length(get),
-            temperature=float(get("temperature", 1.0)),
+            temperature=get("temperature", 1.0),
             top_k=get("top_k", 0) or 0,
-            top_p=float(get("top_p", 1.0)),
-            min_p=float(get("min_p", None) or 0.0),
+            top_p=get("top_p", 1.0),
+            min_p=get("min_p", None) or 0.0,
         ),
         limits=_limits(get),
         memory=None,
         queries_per_step=queries,
         max_steps=steps,
         chat_template_kwargs=get("chat_template_kwargs", None) or {},
-        logging_steps=_every(get("logging_steps", 10), steps, updates),
+        logging_steps=_every("logging_steps", get("logging_steps", 10), steps, updates),
         eval_steps=_when(get, "eval", "no", rows, queries, steps, updates),
         save_steps=_when(get, "save", "steps", rows, queries, steps, updates),
         save_total_limit=get("save_total_limit", None),
@@ -115,16 +119,6 @@ class _Reader:
         return known[value]
 
 
-def check_arguments(others: Mapping[str, Any]) -> None:
-    """Of TRL's trainer. Raises: NotImplementedError for what asks for something that is not built, TypeError for others."""
-    for name, value in others.items():
-        if name not in ARGUMENTS:
-            raise TypeError(f"VRGRPOTrainer() got an unexpected keyword argument {name!r}")
-        values, instead = ARGUMENTS[name]
-        if value not in values:
-            raise NotImplementedError(f"{name}: expected {values[0]!r}, got {value!r}: not built; {instead}")
-
-
 def _refused(args: Any) -> Iterator[str]:
     """What of `args` asks for something that is not built."""
     get = _Reader(args)
@@ -136,7 +130,7 @@ def _refused(args: Any) -> Iterator[str]:
         yield f"world_size: expected 1, got {args.world_size}: not built; {ONE}"
     if is_dataclass(args):
         for item in fields(args):
-            if item.name not in READ | IDLE | REFUSED.keys() and get(item.name, item.default) != item.default:
+            if item.name not in READ.keys() | IDLE | REFUSED.keys() and get(item.name, item.default) != item.default:
                 yield f"{item.name}: expected {item.default!r}, got {get(item.name, None)!r}: not known; leave it as it is"
 
 
@@ -155,7 +149,8 @@ def _queries(get: _Reader, group: int) -> int:
         )
     if batch % group:
         raise ValueError(f"args: num_generations: expected a divisor of the {batch} completions of a batch, got {group}")
-    return int(batch // group)
+    queries: int = batch // group
+    return queries
 
 
 def _steps(get: _Reader, rows: int | None, queries: int, updates: int) -> int:
@@ -175,8 +170,10 @@ def _epoch(name: str, rows: int | None, queries: int) -> int:
     return rows // queries
 
 
-def _every(value: float, steps: int, updates: int) -> int:
+def _every(name: str, value: float, steps: int, updates: int) -> int:
     """A number of updates, or a share of them below 1, as a number of steps."""
+    if not value > 0 or (value > 1 and value % 1):
+        raise ValueError(f"args: {name}: expected a whole number of updates, or a share of them below 1, got {value}")
     return max(1, math.ceil(value * steps if value < 1 else value / updates))
 
 
@@ -192,7 +189,7 @@ def _when(
     if strategy != "steps":
         raise NotImplementedError(f"args: {what}_strategy: expected no, steps or epoch, got {strategy!r}")
     given = get("save_steps", 500) if what == "save" else get("eval_steps", None) or get("logging_steps", 10)
-    return _every(given, steps, updates)
+    return _every(f"{what}_steps", given, steps, updates)
 
 
 def _optimizer(get: _Reader, steps: int, updates: int) -> dict[str, Any]:
@@ -202,6 +199,8 @@ def _optimizer(get: _Reader, steps: int, updates: int) -> dict[str, Any]:
     name = get("lr_scheduler_type", "linear")
     schedule = get.choice("lr_scheduler_type", "linear", _SCHEDULES, ", ".join(_SCHEDULES))
     warmup = get("warmup_steps", 0)
+    if not warmup >= 0 or (warmup > 1 and warmup % 1):
+        raise ValueError(f"args: warmup_steps: expected a whole number of updates, or a share of them below 1, got {warmup}")
     warmup = math.ceil(steps * warmup if warmup < 1 else warmup / updates)
     return {
         "learning_rate": get("learning_rate", 1e-6),
@@ -221,7 +220,7 @@ def _loss(get: _Reader, loss: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "loss_type": loss,
         "ratio_level": get("importance_sampling_level", "token"),
-        "temperature": float(get("temperature", 1.0)),
+        "temperature": get("temperature", 1.0),
         "num_iterations": get("num_iterations", 1),
         "kl_coef": get("beta", 0.0),
         "entropy_coef": get("entropy_coef", 0.0),
@@ -243,10 +242,10 @@ def _loss(get: _Reader, loss: str) -> dict[str, Any]:
 
 
 def _length(get: _Reader) -> int:
-    length = get("max_completion_length", 512)
+    length: int | None = get("max_completion_length", 512)
     if length is None:
         raise ValueError("args: max_completion_length: expected a number of tokens, got None")
-    return int(length)
+    return length
 
 
 def _limits(get: _Reader) -> Limits:

@@ -1,6 +1,8 @@
 """The options of TRL 1.16's GRPOConfig: which have a counterpart here, which change nothing, which are refused;
 and those arguments of its trainer that ours has not."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -8,17 +10,28 @@ def _words(*texts: str) -> frozenset[str]:
     return frozenset(name for text in texts for name in text.split())
 
 
-READ = _words(
-    """
-    activation_checkpointing adam_beta1 adam_beta2 adam_epsilon beta bf16 chat_template_kwargs delta entropy_coef epsilon
-    epsilon_high eval_steps eval_strategy generation_batch_size gradient_accumulation_steps gradient_checkpointing
-    importance_sampling_level learning_rate logging_steps loss_type lr_scheduler_type max_completion_length max_grad_norm
-    max_steps max_tool_calling_iterations min_p num_generations num_iterations num_train_epochs optim output_dir
-    per_device_train_batch_size reward_weights sapo_temperature_neg sapo_temperature_pos save_steps save_strategy
-    save_total_limit scale_rewards seed steps_per_generation temperature top_k top_p use_bias_correction_kl use_cpu
-    vespo_k_neg vespo_k_pos vespo_lambda_neg vespo_lambda_pos warmup_steps weight_decay
-    """
-)
+_KINDS: dict[Any, str] = {
+    int: """
+    gradient_accumulation_steps max_steps num_generations num_iterations per_device_train_batch_size seed
+    """,
+    int | None: """
+    generation_batch_size max_completion_length max_tool_calling_iterations save_total_limit steps_per_generation top_k
+    """,
+    float: """
+    adam_beta1 adam_beta2 adam_epsilon beta entropy_coef epsilon learning_rate logging_steps num_train_epochs
+    sapo_temperature_neg sapo_temperature_pos save_steps temperature top_p vespo_k_neg vespo_k_pos vespo_lambda_neg
+    vespo_lambda_pos warmup_steps weight_decay
+    """,
+    float | None: "delta epsilon_high eval_steps max_grad_norm min_p",
+    bool: "gradient_checkpointing use_bias_correction_kl use_cpu",
+    bool | None: "activation_checkpointing bf16",
+    str: "eval_strategy importance_sampling_level loss_type lr_scheduler_type optim save_strategy",
+    str | bool: "scale_rewards",
+    str | Path | None: "output_dir",
+    list[float] | None: "reward_weights",
+    Mapping[str, Any] | None: "chat_template_kwargs",
+}
+READ: dict[str, Any] = {name: kind for kind, names in _KINDS.items() for name in names.split()}  # {option: its type}
 IDLE = _words(
     # how TRL loads, pads and moves batches, on one device or several
     """

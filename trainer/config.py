@@ -21,6 +21,7 @@ from trainer.engine.vllm_network import VLLMConfig
 from trainer.episode import Limits
 from trainer.hima_ecom.tasks import COLUMNS, FAMILIES
 from trainer.hima_ecom.tasks.task import LANGUAGES
+from trainer.kinds import check_fields
 from trainer.memory import MemoryConfig
 from trainer.models import ModelConfig
 from trainer.prompts import Style
@@ -144,6 +145,7 @@ class TrainConfig:
     save_total_limit: int | None = 2  # the last checkpoints that are kept; None: all
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("queries_per_step", "logging_steps", "eval_steps", "save_steps", "save_total_limit"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))

@@ -4,6 +4,7 @@ build(TrainConfig, *read("configs/tiny.yaml", ["seed=1"]))
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import dacite
 import yaml
 
+from trainer.kinds import in_words, shown
+
 T = TypeVar("T")
 Key = tuple[str, ...]  # ("learner", "learning_rate")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and 1e-3 is a number as in YAML 1.2 and everywhere else."""
+    """Safe, and 1e-3 and 010 are the numbers that they are in YAML 1.2 and everywhere else."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -37,6 +40,7 @@ for _loader in (_Loader, _Dumper):
     }
     _loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
     _loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(node.value).replace("_", "")))
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True))
 
 
@@ -138,8 +142,8 @@ def _build(cls: type[T], values: Mapping[str, Any], key: Key, places: Mapping[Ke
         return dacite.from_dict(cls, made, _DACITE)
     except dacite.WrongTypeError as error:
         name = str(error.field_path).split(".")[0]
-        expected = _type(hints[name])
-        raise ValueError(f"{_at((*key, name), places)}: expected {expected}, got {_shown(made[name])}") from None
+        expected = in_words(hints[name])
+        raise ValueError(f"{_at((*key, name), places)}: expected {expected}, got {shown(made[name])}") from None
     except (ValueError, TypeError, NotImplementedError) as error:
         found = re.match(r"([A-Za-z_][\w.]*): (.*)", str(error), re.DOTALL)
         named = [] if found is None else found[1].split(".")
@@ -166,32 +170,18 @@ def _whole(value: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise dacite.WrongTypeError(float, value)
-    return float(value) if isinstance(value, int) else value
+    if not isinstance(value, int):
+        return value
+    if value != _rounded(value):
+        raise dacite.WrongTypeError(float, value)
+    return float(value)
+
+
+def _rounded(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 _DACITE = dacite.Config(type_hooks={int: _whole, float: _number})
-
-
-def _type(hint: Any) -> str:
-    """A type in words: "int", "a number or null", "'linear' or 'cosine'"."""
-    if hint is type(None):
-        return "null"
-    if is_dataclass(hint):
-        return "a mapping"
-    known = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    if hint in known:
-        return known[hint]
-    origin = getattr(hint, "__origin__", None)
-    if origin is tuple:
-        parts = get_args(hint)
-        count = "" if Ellipsis in parts else f"{len(parts)} "
-        return f"a list of {count}{_type(parts[0]).removeprefix('a ')}s"
-    if origin is not None and not isinstance(origin, type):  # Literal
-        return " or ".join(map(repr, get_args(hint)))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
-    return " or ".join(_type(part) for part in get_args(hint)) or str(hint)
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else repr(list(value) if isinstance(value, tuple) else value)

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from himakernels.checks import check_choice, check_positive
+from trainer.kinds import check_fields
 from trainer.network import Base
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -35,7 +36,7 @@ class ModelConfig:
     paradigm: Literal["lora", "full", "shared"] = "lora"
     shared_trains: Literal["lora", "full"] = "full"  # of "shared": an adapter, or the whole network
     lora_rank: int = 16
-    lora_alpha: int = 32
+    lora_alpha: float = 32.0  # an adapter adds lora_alpha / lora_rank times its product
     target_modules: str | tuple[str, ...] = "all-linear"  # the layers that get adapters; never the head
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"  # of the network; what is trained stays fp32 (fp64) anyway
     gradient_checkpointing: bool = False  # forward once more in the backward, for memory
@@ -46,6 +47,7 @@ class ModelConfig:
         check_choice("shared_trains", self.shared_trains, ("lora", "full"))
         check_choice("dtype", self.dtype, tuple(_DTYPES))
         check_positive("lora_rank", self.lora_rank)
+        check_fields(self)
         check_positive("lora_alpha", self.lora_alpha)
         if self.paradigm == "shared" and self.bases:
             raise ValueError(f"bases: expected none where all agents share one policy, got {dict(self.bases)}")
@@ -208,9 +210,8 @@ def _lora(config: ModelConfig) -> LoraConfig | None:
     if not config.adapters:
         return None
     targets = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
-    return LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM"
-    )  # type: ignore[arg-type, unused-ignore]  # lora_alpha is typed int and may be any number
+    alpha: Any = int(config.lora_alpha) if config.lora_alpha == int(config.lora_alpha) else config.lora_alpha  # PEFT says int
+    return LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM")
 
 
 def _load(name: str, config: ModelConfig) -> PreTrainedModel:

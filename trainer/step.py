@@ -9,6 +9,7 @@ import torch
 
 from himakernels import PolicyOptions
 from himakernels.checks import check_positive
+from trainer.kinds import check_fields
 from trainer.models import Policies
 from trainer.optim import OptimConfig
 from trainer.sequences import Batch, TrainSequence
@@ -44,6 +45,7 @@ class LearnerConfig(OptimConfig):
     vespo_lambda_neg: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         super().__post_init__()
         if self.token_budget is not None:
             check_positive("token_budget", self.token_budget)

@@ -231,7 +231,7 @@ def test_configurations_that_make_no_sense_are_refused() -> None:
         ({"learning_rate": 0}, "learning_rate: expected"),
         ({"betas": (0.9, 1.0)}, r"betas: expected two numbers in \[0, 1\), got \(0.9, 1.0\)"),
         ({"max_grad_norm": 0}, "max_grad_norm: expected a number > 0"),
-        ({"schedule": "step"}, "schedule: expected one of 'constant', 'linear', 'cosine', got 'step'"),
+        ({"schedule": "step"}, "schedule: expected 'constant' or 'linear' or 'cosine', got 'step'"),
         ({"total_steps": 3, "warmup_steps": 3}, "total_steps: expected more than warmup_steps = 3, got 3"),
         ({"num_iterations": 0}, "num_iterations: expected"),
         ({"loss_type": "ppo"}, "loss_type: expected one of"),
