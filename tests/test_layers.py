@@ -56,7 +56,7 @@ LAYERS = [
     ("trainer.run",),
     ("trainer.pretrain", "trainer.saved", "trainer.train"),
     ("trainer.evaluate.command",),
-    ("trainer.arguments",),
+    ("trainer.arguments", "trainer.arguments_kinds"),
     ("trainer.arguments_model", "trainer.settings_of"),
     ("trainer.trainer",),
     ("trainer.report", "trainer.generate"),

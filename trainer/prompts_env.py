@@ -25,17 +25,21 @@ def prompt_agents() -> dict[str, Agent]:
     return {NAME: Agent(NAME, "answers.", (), plain=True)}
 
 
-def prompt_tasks(dataset: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def prompt_tasks(
+    dataset: Iterable[Mapping[str, Any]], name: str = "train_dataset", *, like: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """The rows of a data set (of `datasets`, or any rows that are mappings), checked.
+
+    Args: name: what errors call it. like: rows of another data set, whose prompts are of the same kind.
 
     Raises: TypeError for what has no rows, a row that isn't a mapping or a prompt of another kind than a text or messages;
     ValueError for no rows, a row without `prompt`, or texts and messages mixed. It names the row.
     """
     if isinstance(dataset, str | Mapping) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise TypeError(f"train_dataset: expected rows that can be counted, got {type(dataset).__name__}")
+        raise TypeError(f"{name}: expected rows that can be counted, got {type(dataset).__name__}")
     tasks: list[dict[str, Any]] = []
     for number, row in enumerate(dataset):
-        where = f"train_dataset[{number}]"
+        where = f"{name}[{number}]"
         if not isinstance(row, Mapping):
             raise TypeError(f"{where}: expected a row (a mapping), got {type(row).__name__}")
         if "prompt" not in row:
@@ -44,13 +48,14 @@ def prompt_tasks(dataset: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             messages = read_prompt(row["prompt"])
         except TypeError as error:
             raise TypeError(f"{where}: {error}") from None
-        if isinstance(messages, str) != is_text(tasks[0] if tasks else row):
-            raise ValueError(f"{where}: expected a prompt of the kind of row 0, all texts or all messages, got {messages!r}")
+        first, of = (like[0], "train_dataset[0]") if like else (tasks[0] if tasks else row, "row 0")
+        if isinstance(messages, str) != is_text(first):
+            raise ValueError(f"{where}: expected a prompt of the kind of {of}, all texts or all messages, got {messages!r}")
         if not isinstance(messages, str) and messages[-1].role != "user":
             raise ValueError(f"{where}: expected messages that end with the user's, got one of the {messages[-1].role}")
         tasks.append(dict(row))
     if not tasks:
-        raise ValueError("train_dataset: expected at least one row, got none")
+        raise ValueError(f"{name}: expected at least one row, got none")
     return tasks
 
 

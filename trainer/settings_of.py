@@ -28,28 +28,19 @@ def setting_of(
 ) -> tuple[Setting, Template | None]:
     """The setting, and for prompts the chat template that they are read under.
 
-    Raises: ValueError for a combination that means nothing, TypeError for what is no data set.
+    Args: as `trainer.arguments_kinds.check_arguments` has left them.
+
+    Raises: TypeError, ValueError: see `prompt_tasks`, `RewardFuncs`, `as_environment`.
     """
     judge = None if reward_funcs is None else RewardFuncs(reward_funcs, weights=weights)
     if factory is None and train_dataset is None:
-        for name, value in (("agents", agents), ("reward_funcs", reward_funcs), ("eval_dataset", eval_dataset)):
-            if value is not None:
-                raise ValueError(f"train_dataset: expected tasks with {name}, got None")
         return hima_ecom_setting(config.data), None
     if factory is None:
-        if agents is not None:
-            raise ValueError("env_factory: expected an environment for these agents, got None")
-        if judge is None:
-            raise ValueError("reward_funcs: expected functions for a data set of prompts, got None")
         rows = prompt_tasks(train_dataset)
-        tests = [] if eval_dataset is None else prompt_tasks(eval_dataset)
+        tests = [] if eval_dataset is None else prompt_tasks(eval_dataset, "eval_dataset", like=rows)
         setting = Setting(agents=prompt_agents(), make_env=PromptsEnv, tasks=rows, tests=_jobs(tests), judge=judge, entry=NAME)
         return setting, partial(prompt_template, tasks=rows)
-    if train_dataset is None:
-        raise ValueError("train_dataset: expected tasks for the environment, got None")
     chosen = single_agent(_rewarding(factory, judge).tools) if agents is None else dict(agents)
-    if not chosen:
-        raise ValueError("agents: expected at least one, got none")
     tasks, tests = list(train_dataset), [] if eval_dataset is None else list(eval_dataset)
     make = lambda: as_environment(factory())  # noqa: E731
     entry = next(iter(chosen))

@@ -14,12 +14,13 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainerState
 
 from trainer.agents import Agent
-from trainer.arguments import check_arguments
+from trainer.arguments_kinds import check_arguments, check_text
 from trainer.arguments_model import configuration, network_and_tokenizer
 from trainer.averages import mean
 from trainer.checkpoint import FullDiskError, is_full
 from trainer.config import TrainConfig
 from trainer.evaluate import Report
+from trainer.kinds import check_kind
 from trainer.models import Policies
 from trainer.pretrain import pretrain
 from trainer.run import Log, Run
@@ -47,7 +48,9 @@ class VRGRPOTrainer:
     one agent, one answer each, scored by `reward_funcs`.
 
     Args:
-        model: a name, a folder, or a network of transformers, which is changed; None: that of `args`.
+        model: a name, a folder, or a network of transformers; None: that of `args`. A network is changed: its parameters become
+            of the type that the run computes in (with TRL's arguments bf16, unless bf16=False; a warning says so), while
+            `save_model` writes what was trained in fp32.
         args: a TrainConfig, or a GRPOConfig of TRL 1.16 (`trainer.arguments` says what becomes of its options); None: the
             defaults of TRL for a data set of prompts (bf16, in {model}-GRPO), else those of TrainConfig.
         reward_funcs: TRL's reward functions, see `trainer.reward_funcs`; None: the reward is the environment's. As in TRL, it
@@ -86,14 +89,23 @@ class VRGRPOTrainer:
         on_report: Callable[[Report], None] | None = None,
         **others: Any,
     ) -> None:
-        check_arguments(others)
-        if callable(args) or isinstance(args, Sequence):  # TRL's order
+        if isinstance(args, Sequence) or (callable(args) and not isinstance(args, type)):  # TRL's order
             args, reward_funcs = reward_funcs, args
-        if env_factory is not None and environment_factory is not None:
-            raise ValueError("env_factory, environment_factory: expected one of the two names, got both")
-        wrong = next((callback for callback in callbacks or () if not callable(callback)), None)
-        if wrong is not None:
-            raise TypeError(f"callbacks: expected functions (kind, step, scalars), got {wrong!r}")
+        given = {
+            "model": model,
+            "args": args,
+            "reward_funcs": reward_funcs,
+            "train_dataset": train_dataset,
+            "eval_dataset": eval_dataset,
+            "processing_class": processing_class,
+            "callbacks": callbacks,
+            "peft_config": peft_config,
+            "agents": agents,
+            "env_factory": env_factory,
+            "environment_factory": environment_factory,
+            "on_report": on_report,
+        }
+        check_arguments(given, others)
         factory = env_factory or environment_factory
         prompts = factory is None and train_dataset is not None
         self.args: TrainConfig = configuration(args, model, peft_config, train_dataset, prompts=prompts)
@@ -107,6 +119,10 @@ class VRGRPOTrainer:
             train_dataset,
             eval_dataset,
         )
+        if prompts:
+            known = getattr(getattr(model, "config", None), "model_type", self.args.model.name)
+            check_text("train_dataset", self.setting.tasks, known)
+            check_text("eval_dataset", [job.task for job in self.setting.tests], known)
         self.model: PreTrainedModel | PeftModel | None
         self._network, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
         self.model = self._network
@@ -122,6 +138,7 @@ class VRGRPOTrainer:
 
         Raises: FileExistsError, FileNotFoundError, ValueError: as `Run`; FullDiskError, the last checkpoint stays.
         """
+        check_kind("resume_from_checkpoint", resume_from_checkpoint, bool | str | Path | None)
         if isinstance(resume_from_checkpoint, str | Path):
             Run.check_last(self.args, Path(resume_from_checkpoint))
         metrics: dict[str, float] = {}
@@ -165,6 +182,7 @@ class VRGRPOTrainer:
 
         Raises: RuntimeError before `train`.
         """
+        check_kind("output_dir", output_dir, str | Path | None)
         if self.policies is None:
             raise RuntimeError("save_model: expected a call of train() before it, got none")
         folder = Path(self.args.output_dir if output_dir is None else output_dir)

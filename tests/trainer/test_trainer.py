@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -133,6 +134,25 @@ def test_an_environment_of_ones_own(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "eval" / "final.json").read_text())["columns"][0]["name"] == "eval"
 
 
+def test_a_network_of_another_type_is_said_to_change(tmp_path: Path) -> None:
+    """The caller's object becomes bf16, rounded; what is saved are the masters."""
+    model = qwen3()
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.warns(UserWarning, match="model: its parameters of float32 become bfloat16, in which the run computes") as told:
+        made = VRGRPOTrainer(model, arguments(tmp_path, bf16=True), vowels, ROWS, processing_class=byte_tokenizer())
+    assert told[0].filename == __file__
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))  # not before `train`
+    made.train()
+    made.save_model(tmp_path / "saved")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert all(torch.equal(a.bfloat16(), b) for a, b in zip(saved.parameters(), model.parameters(), strict=True))
+    assert any(not torch.equal(a, b.float()) for a, b in zip(saved.parameters(), model.parameters(), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        VRGRPOTrainer(qwen3(), arguments(tmp_path), vowels, ROWS, processing_class=byte_tokenizer())
+
+
 def test_what_cannot_be(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -142,7 +162,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         ({"train_dataset": ROWS, "model": qwen3()}, ValueError, "reward_funcs: expected functions for a data set of prompts"),
         ({"train_dataset": ROWS, "reward_funcs": vowels}, ValueError, "model: expected a name or a network with TRL's"),
         ({"model": 3}, TypeError, "model: expected a name or a network of transformers, got int"),
-        ({"callbacks": [3]}, TypeError, "callbacks: expected functions"),
+        ({"callbacks": [3]}, TypeError, r"callbacks\[0\]: expected a function \(kind, step, scalars\)"),
         ({"env_factory": Count, "environment_factory": Count}, ValueError, "expected one of the two names"),
         ({"peft_config": LoraConfig(target_modules="all-linear", lora_dropout=0.1)}, NotImplementedError, "lora_dropout"),
         ({"peft_config": LoraConfig()}, ValueError, "peft_config.target_modules: expected names"),
