@@ -35,7 +35,7 @@ LAYERS = [
     ("trainer.dialogue", "trainer.hima_ecom.dataset"),
     ("trainer.memory",),
     ("trainer.weights_ids",),
-    ("trainer.network", "trainer.optim"),
+    ("trainer.network", "trainer.network_checks", "trainer.optim"),
     ("trainer.engine", "trainer.models"),
     ("trainer.sequences",),
     ("trainer.step",),

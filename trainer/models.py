@@ -32,7 +32,8 @@ class ModelConfig:
 
     name: str = "tiny"  # the model of every agent that `bases` does not name: of transformers' hub, or a folder
     bases: Mapping[str, str] = field(default_factory=dict)  # {agent: name}; a bigger model for the master, say
-    # "lora": a frozen base and an adapter an agent. "full": a network an agent, trained as a whole. "shared": one policy.
+    # "lora": a frozen base and an adapter an agent. "full": a network an agent, trained as a whole, but for the parameters of
+    # a network passed as an object that do not require gradients. "shared": one policy.
     paradigm: Literal["lora", "full", "shared"] = "lora"
     shared_trains: Literal["lora", "full"] = "full"  # of "shared": an adapter, or the whole network
     lora_rank: int = 16
@@ -46,8 +47,8 @@ class ModelConfig:
         check_choice("paradigm", self.paradigm, ("lora", "full", "shared"))
         check_choice("shared_trains", self.shared_trains, ("lora", "full"))
         check_choice("dtype", self.dtype, tuple(_DTYPES))
-        check_positive("lora_rank", self.lora_rank)
         check_fields(self)
+        check_positive("lora_rank", self.lora_rank)
         check_positive("lora_alpha", self.lora_alpha)
         if self.paradigm == "shared" and self.bases:
             raise ValueError(f"bases: expected none where all agents share one policy, got {dict(self.bases)}")
@@ -163,7 +164,7 @@ class Policies:
             if base.adapters and not base.name:
                 base.save_frozen(folder / f"base-{i}")
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        record = {"config": asdict(self.config), "agents": self.agents, "versions": self.versions}
+        record = {"config": asdict(self.config), "agents": self.agents, "versions": self.versions, "frozen": self._frozen}
         (folder / _FILE).write_text(json.dumps(record, indent=2) + "\n")
 
     def load(self, folder: str | Path) -> None:
@@ -174,9 +175,18 @@ class Policies:
         record = _record(Path(folder))
         if set(record["versions"]) != set(self.names):
             raise ValueError(f"{folder}: expected the policies {', '.join(self.names)}, got {', '.join(record['versions'])}")
+        for policy, names in record.get("frozen", {}).items():
+            if different := sorted(set(names) ^ set(self._frozen[policy])):
+                verb, other = ("trained", "frozen") if different[0] in names else ("frozen", "trained")
+                raise ValueError(f"{folder}: expected {different[0]} {verb}, got it {other} in policy {policy!r}")
         for policy in self.names:
             self.base_of(policy).load(policy, Path(folder) / policy)
         self.versions |= record["versions"]
+
+    @property
+    def _frozen(self) -> dict[str, list[str]]:
+        """{policy: the parameters of its network that are not trained}, for networks trained as a whole."""
+        return {policy: list(self.base_of(policy).frozen) for policy in self.names}
 
     @classmethod
     def open(cls, folder: str | Path, *, device: str | None = None) -> "Policies":
@@ -193,6 +203,9 @@ class Policies:
         else:
             kept = {made.bases.get(a, made.name): folder / (cls.SHARED if made.paradigm == "shared" else a) for a in agents}
         networks = {name: _load(str(path), made) for name, path in kept.items() if (path / "config.json").is_file()}
+        for name, path in kept.items():
+            for frozen in record.get("frozen", {}).get(path.name, ()):
+                networks[name].get_parameter(frozen).requires_grad_(False)
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
         policies = cls.create(made, agents, tokenizer=tokenizer, models=networks)
         policies.load(folder)

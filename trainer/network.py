@@ -17,6 +17,7 @@ import himakernels.integrations.transformers as hf
 from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.integrations.peft_checks import lora_layers
+from trainer.network_checks import check_network, plain_attention
 from trainer.weights_ids import WeightsIds
 
 _DECODES = "_decodes"  # no policy's name: the network generates for all of them
@@ -29,13 +30,15 @@ class Base:
     Args:
         model: a causal language model of transformers. It is changed: with `lora`, PEFT puts adapters into its layers.
         policies: their names; one, if there is no `lora`.
-        lora: what each policy's adapter is; None: all parameters are the policy's.
+        lora: what each policy's adapter is; None: the policy is all parameters that require gradients. Those that do not
+            stay as they are, bit for bit.
         dtype: what the network computes in. Trained parameters and the optimiser's view of them are fp32 (fp64 for fp64):
             adapters themselves, and for a network trained as a whole in bf16 a copy of it, the master weights.
         name: what the model can be loaded by again; "" for none.
 
     Raises:
         ValueError: more policies than a network without adapters has, a name that PEFT can't take.
+        ValueError, NotImplementedError: see `check_network`.
     """
 
     def __init__(
@@ -47,12 +50,11 @@ class Base:
         bad = [policy for policy in self.policies if "." in policy or policy.endswith(_REFERENCE)]
         if bad:
             raise ValueError(f"policies: expected names without dots that don't end in {_REFERENCE}, got {bad[0]!r}")
-        if lora is None:
-            model.requires_grad_(True)
-            masters = [p.detach().clone() for p in model.parameters()] if dtype == torch.bfloat16 else None
+        check_network(model, adapters=self.adapters)
+        given = {name: parameter.detach() for name, parameter in model.named_parameters()}  # as exact as they came
         for parameter in model.parameters():  # not the buffers: rotary frequencies stay as exact as they are
             parameter.data = parameter.data.to(dtype)
-        self._plain = _plain_attention(model)
+        self._plain = plain_attention(model)
         model.set_attn_implementation(hf.ATTENTION)
         self.network = model
         self.model: PreTrainedModel | PeftModel = model
@@ -64,9 +66,11 @@ class Base:
             self._trained = train_adapters(self.model, self.policies)
             self._masters = self._trained
         else:
-            self._trained = {self.policies[0]: list(model.parameters())}
-            wide = self._trained[self.policies[0]] if masters is None else [nn.Parameter(m.float()) for m in masters]
-            self._masters = {self.policies[0]: wide}
+            trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+            wide = trained if dtype != torch.bfloat16 else {name: nn.Parameter(given[name].float()) for name in trained}
+            self._trained = {self.policies[0]: list(trained.values())}
+            self._masters = self._trained if wide is trained else {self.policies[0]: list(wide.values())}
+            self._whole: dict[str, torch.Tensor] = given | wide  # {name: what is saved}, the masters among them
         self._layers = lora_layers(self.model) if self.adapters else {}
         self._generates: str | None = None  # a policy, plainly; _DECODES: any; None: it trains
         self.weights_ids = WeightsIds(self.policies)  # `load` and `publish` renew them; whoever writes to `parameters` must
@@ -76,6 +80,11 @@ class Base:
     def device(self) -> torch.device:
         """Where the network is."""
         return self.network.device
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The parameters of a network trained as a whole that are not trained: they did not require gradients."""
+        return () if self.adapters else tuple(name for name, p in self.network.named_parameters() if not p.requires_grad)
 
     @property
     def vocab_size(self) -> int:
@@ -173,10 +182,8 @@ class Base:
             if policy + _REFERENCE in self._peft.peft_config:
                 self._save_adapter(policy + _REFERENCE, folder / "reference")
             return
-        names = [name for name, _ in self.network.named_parameters()]
-        masters = dict(zip(names, (m.data for m in self._masters[policy]), strict=True))
         state = self.network.state_dict()
-        owners = {tensor.data_ptr(): masters[name] for name, tensor in state.items() if name in masters}
+        owners = {tensor.data_ptr(): self._whole[name].data for name, tensor in state.items() if name in self._whole}
         self.network.save_pretrained(folder, state_dict={n: owners.get(t.data_ptr(), t) for n, t in state.items()})
         if self._frozen is not None:
             self._frozen.save_pretrained(folder / "reference")
@@ -207,8 +214,9 @@ class Base:
             raise FileNotFoundError(f"{folder}: expected a folder with the config.json of a saved network, got none")
         wide = self._masters[policy][0].dtype
         saved = dict(type(self.network).from_pretrained(folder, dtype=wide).named_parameters())
-        _copy(folder, dict(zip((n for n, _ in self.network.named_parameters()), self._masters[policy], strict=True)), saved)
-        self.publish()
+        _copy(folder, self._whole, saved)
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(self._whole[name])
         if reference.exists():
             self._frozen = copy.deepcopy(self.network).requires_grad_(False)
             saved = dict(type(self.network).from_pretrained(reference, dtype=self.dtype).named_parameters())
@@ -279,14 +287,6 @@ class Base:
             if config.get(option) != getattr(own, option):
                 raise ValueError(f"{folder}: expected {option} {getattr(own, option)}, got {config.get(option)}")
         _copy(folder, self._named(adapter), load_file(path))
-
-
-def _plain_attention(model: PreTrainedModel) -> str:
-    """What the model generates with: torch's attention, or, where scores have a softcap that torch's would ignore, eager."""
-    own = model.config._attn_implementation
-    if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
-        return "eager"
-    return "sdpa" if own is None or own == hf.ATTENTION else own
 
 
 def _copy(folder: Path, mine: dict[str, Any], saved: dict[str, Any]) -> None:

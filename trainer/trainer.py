@@ -22,6 +22,7 @@ from trainer.config import TrainConfig
 from trainer.evaluate import Report
 from trainer.kinds import check_kind
 from trainer.models import Policies
+from trainer.network_checks import check_network
 from trainer.pretrain import pretrain
 from trainer.run import Log, Run
 from trainer.setting import Setting
@@ -50,7 +51,7 @@ class VRGRPOTrainer:
     Args:
         model: a name, a folder, or a network of transformers; None: that of `args`. A network is changed: its parameters become
             of the type that the run computes in (with TRL's arguments bf16, unless bf16=False; a warning says so), while
-            `save_model` writes what was trained in fp32.
+            `save_model` writes what was trained in fp32. Parameters that do not require gradients are not trained.
         args: a TrainConfig, or a GRPOConfig of TRL 1.16 (`trainer.arguments` says what becomes of its options); None: the
             defaults of TRL for a data set of prompts (bf16, in {model}-GRPO), else those of TrainConfig.
         reward_funcs: TRL's reward functions, see `trainer.reward_funcs`; None: the reward is the environment's. As in TRL, it
@@ -125,6 +126,8 @@ class VRGRPOTrainer:
             check_text("eval_dataset", [job.task for job in self.setting.tests], known)
         self.model: PreTrainedModel | PeftModel | None
         self._network, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
+        if self._network is not None:
+            check_network(self._network, adapters=self.args.model.adapters)
         self.model = self._network
         self.callbacks, self.on_report = list(callbacks or ()), on_report
         self.state = TrainerState(max_steps=self.args.max_steps or 0)
