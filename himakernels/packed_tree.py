@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from himakernels.checks import check_device, check_tensor
+from himakernels.checks import check_device, check_dtype, check_shape, check_tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +68,28 @@ class PackedTree:
             if isinstance(value := getattr(self, f.name), torch.Tensor) and f.name != "segments"
         }
         return replace(self, **moved)
+
+    def passes(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
+        """How many of the sequences each token is in: the sum over its subtree of the sequences that end there.
+
+        Args:
+            chosen: [n] bool, which sequences count, in packed order; None: all.
+
+        Returns:
+            [T] int64. Its sum is `original_tokens` where all are counted.
+
+        Raises:
+            ValueError, TypeError: `chosen` of another shape, dtype or device.
+        """
+        ends = torch.ones_like(self.leaf)
+        if chosen is not None:
+            check_shape("chosen", chosen, (len(self.leaf),))
+            check_dtype("chosen", chosen, (torch.bool,))
+            check_device("chosen", chosen, self.leaf.device)
+            ends = chosen.to(torch.int64)
+        before = torch.zeros(self.num_tokens + 1, dtype=torch.int64, device=self.leaf.device)
+        before = before.index_add_(0, self.leaf + 1, ends).cumsum(0)  # [T+1] sequences that end before a position
+        return before[self.subtree_end.long()] - before[:-1]
 
     def gather(self, values: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """values[source]: what the caller has for each token (old_logprobs, say), brought to the rows; differentiable.

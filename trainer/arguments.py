@@ -10,6 +10,7 @@ and from the KL term; the first step of a warm-up has the rate learning_rate / w
 batch of completions is used for, so that with num_iterations > 1 it counts once where TRL counts each of its updates; a line of
 metrics is of its own step, not a mean since the last; an eval_dataset is answered greedily, once a prompt, also before the
 first step and after the last; a folder that holds a run is not written over; only the last checkpoint is gone on from.
+docs/peers.md says where the losses differ under gradient accumulation, and what else is different on purpose.
 """
 
 import math
@@ -224,6 +225,7 @@ def _loss(get: _Reader, loss: str) -> dict[str, Any]:
         "num_iterations": get("num_iterations", 1),
         "kl_coef": get("beta", 0.0),
         "entropy_coef": get("entropy_coef", 0.0),
+        "router_aux_loss_coef": get("router_aux_loss_coef", None),
     }
     if found["kl_coef"]:
         found |= {"kl_estimator": "k3", "kl_ratio_correction": get("use_bias_correction_kl", True)}

@@ -22,7 +22,7 @@ _KINDS: dict[Any, str] = {
     sapo_temperature_neg sapo_temperature_pos save_steps temperature top_p vespo_k_neg vespo_k_pos vespo_lambda_neg
     vespo_lambda_pos warmup_steps weight_decay
     """,
-    float | None: "delta epsilon_high eval_steps max_grad_norm min_p",
+    float | None: "delta epsilon_high eval_steps max_grad_norm min_p router_aux_loss_coef",
     bool: "gradient_checkpointing use_bias_correction_kl use_cpu",
     bool | None: "activation_checkpointing bf16",
     str: "eval_strategy importance_sampling_level loss_type lr_scheduler_type optim save_strategy",
@@ -112,7 +112,6 @@ REFUSED = {
     "repetition_penalty": Off((1.0,), "it would sample from another distribution than the one that is trained"),
     "report_to": Off((None, "none", "tensorboard", [], ["none"], ["tensorboard"]), "metrics.jsonl has all there is to send"),
     "restore_callback_states_from_checkpoint": Off((False,), "callbacks keep what they need themselves"),
-    "router_aux_loss_coef": Off((None, 0.0), "models with experts have no balancing loss here"),
     "save_only_model": Off((False,), "checkpoints are whole, so that a run can go on; final/policies has the model alone"),
     "shuffle_dataset": Off((True, None), "queries are shuffled anew in each pass, by `seed`"),
     "sync_ref_model": Off((False,), "the reference is the model at the start"),

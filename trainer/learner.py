@@ -18,6 +18,7 @@ import torch
 
 from himakernels import PolicyMetrics, token_cross_entropy, token_logprobs, vrgrpo_loss
 from himakernels.integrations.transformers import OutputHead
+from trainer.balance import balancing_losses, coefficient_of
 from trainer.models import Policies
 from trainer.network import Base
 from trainer.optim import Optimizer
@@ -36,6 +37,7 @@ class _Result:
         self.logprobs: list[torch.Tensor] = []  # [R] each, detached
 
 
+_BALANCING = "aux_loss"  # of networks with experts; TRL's name
 _GAP = ("rollout_gap_mean", "rollout_gap_max")  # |logprobs - rollout_logprobs| of a token: the engine against the trainer
 Loss = Callable[[Base, MicroBatch, Batch, int, "_Result"], torch.Tensor]
 
@@ -46,7 +48,7 @@ class Learner:
     Args:
         failures: the folder that keeps the batch of a step which was skipped for a loss or gradient that isn't finite.
 
-    Raises: ValueError for kl_coef with policies that have no reference.
+    Raises: ValueError for kl_coef with policies that have no reference; see `coefficient_of`.
     """
 
     def __init__(self, policies: Policies, config: LearnerConfig, *, failures: str | Path = "failures") -> None:
@@ -57,6 +59,7 @@ class Learner:
             for policy in policies.names
         }
         self._options = config.options().arguments()
+        self._balancing = {id(base): coefficient_of(base.network, config.router_aux_loss_coef) for base in policies.bases}
         if config.kl_coef and not all(base.has_reference for base in policies.bases):
             raise ValueError(
                 f"kl_coef: expected 0, or policies with a reference (Policies.freeze_reference()), got {config.kl_coef}"
@@ -80,7 +83,7 @@ class Learner:
         def loss(base: Base, batch: MicroBatch, whole: Batch, at: int, result: _Result) -> torch.Tensor:
             return self._policy_loss(base, batch, whole, result, None if old is None else old[at], ref, at)
 
-        names = (*PolicyMetrics._fields, *_GAP)
+        names = (*PolicyMetrics._fields, *_GAP, *([_BALANCING] if any(self._balancing.values()) else []))
         with self._batch(sequences) as batch:
             for iteration in range(self.config.num_iterations):
                 result, metrics = self._update(batch, sequences, loss, names, iteration, self.config.num_iterations)
@@ -219,7 +222,8 @@ class Learner:
         if ref is not None and at not in ref:
             with torch.no_grad():
                 ref[at] = self._logprobs(base, batch, True)
-        hidden, head = base.hidden_states(packed), self._head(base)
+        coefficient, routed = self._balancing[id(base)], list[torch.Tensor]()
+        hidden, head = base.hidden_states(packed, router_logits=routed if coefficient else None), self._head(base)
         counts = torch.tensor([whole.num_samples, whole.num_tokens], dtype=torch.float64).clamp(min=1)
         counts = counts.to(base.device, non_blocking=True)
         out = vrgrpo_loss(
@@ -243,8 +247,13 @@ class Learner:
             distance = (out.logprobs - batch.rollout_logprobs).abs().nan_to_num(0.0).float()
             for agent, rows in batch.of_agent.items():
                 gap[0, agent], gap[1, agent] = distance[rows].mean(), distance[rows].max()
-        result.per_agent.append(torch.cat([torch.stack(list(out.metrics)), gap]))
-        return out.loss
+        found, loss = [torch.stack(list(out.metrics)), gap], out.loss
+        if any(self._balancing.values()):
+            balancing = torch.zeros_like(gap[0]) if not coefficient else balancing_losses(base, batch, whole, routed)
+            found.append(balancing.detach()[None])
+            loss = loss + coefficient * balancing.sum()
+        result.per_agent.append(torch.cat(found))
+        return loss
 
     def _cross_entropy(self, base: Base, batch: MicroBatch, whole: Batch, at: int, result: _Result) -> torch.Tensor:
         packed = batch.packed

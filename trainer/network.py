@@ -18,6 +18,7 @@ from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.integrations.peft_checks import lora_layers
 from trainer.network_checks import check_network, plain_attention
+from trainer.network_files import put
 from trainer.weights_ids import WeightsIds
 
 _DECODES = "_decodes"  # no policy's name: the network generates for all of them
@@ -92,7 +93,9 @@ class Base:
         embedding: Any = self.network.get_input_embeddings()
         return int(embedding.weight.shape[0])
 
-    def hidden_states(self, packed: PackedTree, *, reference: bool = False) -> torch.Tensor:
+    def hidden_states(
+        self, packed: PackedTree, *, reference: bool = False, router_logits: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """[R, H] of a forest whose segments are `policies`; adapters without tokens do not run. See `hf.hidden_states`.
 
         reference: with each policy's frozen copy (`freeze_reference`) in its place; where an adapter has none, without it.
@@ -101,9 +104,10 @@ class Base:
         """
         self._become(None)
         if not self.adapters:
-            return hf.hidden_states(self._reference_network() if reference else self.network, packed)
+            network = self._reference_network() if reference else self.network
+            return hf.hidden_states(network, packed, router_logits=router_logits)
         with packed_adapters(self._peft, self._adapters(reference), packed.segments, check_base=False):
-            return hf.hidden_states(self.model, packed)
+            return hf.hidden_states(self.model, packed, router_logits=router_logits)
 
     def head(self, *, reference: bool = False) -> hf.OutputHead:
         """What turns hidden states into logits."""
@@ -214,13 +218,13 @@ class Base:
             raise FileNotFoundError(f"{folder}: expected a folder with the config.json of a saved network, got none")
         wide = self._masters[policy][0].dtype
         saved = dict(type(self.network).from_pretrained(folder, dtype=wide).named_parameters())
-        _copy(folder, self._whole, saved)
+        put(folder, self._whole, saved)
         for name, parameter in self.network.named_parameters():
             parameter.copy_(self._whole[name])
         if reference.exists():
             self._frozen = copy.deepcopy(self.network).requires_grad_(False)
             saved = dict(type(self.network).from_pretrained(reference, dtype=self.dtype).named_parameters())
-            _copy(reference, dict(self._frozen.named_parameters()), saved)
+            put(reference, dict(self._frozen.named_parameters()), saved)
 
     @property
     def _peft(self) -> PeftModel:
@@ -286,15 +290,4 @@ class Base:
         for option in ("lora_alpha", "use_rslora"):  # not to be seen in the shapes
             if config.get(option) != getattr(own, option):
                 raise ValueError(f"{folder}: expected {option} {getattr(own, option)}, got {config.get(option)}")
-        _copy(folder, self._named(adapter), load_file(path))
-
-
-def _copy(folder: Path, mine: dict[str, Any], saved: dict[str, Any]) -> None:
-    """saved -> mine, if they are the same parameters."""
-    different = sorted(mine.keys() ^ saved.keys()) or [n for n in mine if mine[n].shape != saved[n].shape]
-    if different:
-        name = different[0]
-        shapes = [list(tensors[name].shape) if name in tensors else "none" for tensors in (mine, saved)]
-        raise ValueError(f"{folder}: expected {name} of shape {shapes[0]}, got {shapes[1]} ({len(different)} differ)")
-    for name, tensor in mine.items():
-        tensor.copy_(saved[name])
+        put(folder, self._named(adapter), load_file(path))

@@ -60,6 +60,7 @@ class Batch(NamedTuple):
     policies: tuple[str, ...]  # those with a sequence
     num_samples: list[int]  # [A]
     num_tokens: list[int]  # [A], trained ones
+    sequence_tokens: list[int]  # [A], all of the sequences, prompts too
     original_tokens: int
     packed_tokens: int
 
@@ -92,7 +93,7 @@ def make_batch(policies: Policies, sequences: Sequence[TrainSequence], token_bud
     """
     masks = [check(sequence, i, policies.policy_of) for i, sequence in enumerate(sequences)]
     agent_of = {name: n for n, name in enumerate(policies.agents)}
-    num_samples, num_tokens = [0] * len(agent_of), [0] * len(agent_of)
+    num_samples, num_tokens, sequence_tokens = ([0] * len(agent_of) for _ in range(3))
     of_base: dict[int, list[int]] = {}
     number = {policy: n for n, base in enumerate(policies.bases) for policy in base.policies}
     for i, (sequence, mask) in enumerate(zip(sequences, masks, strict=True)):
@@ -100,6 +101,7 @@ def make_batch(policies: Policies, sequences: Sequence[TrainSequence], token_bud
         a = agent_of[sequence.agent]
         num_samples[a] += 1
         num_tokens[a] += int(mask.sum())
+        sequence_tokens[a] += len(mask)
     parts, original, distinct = [], 0, 0
     for n, indices in sorted(of_base.items()):
         base = policies.bases[n]
@@ -121,7 +123,7 @@ def make_batch(policies: Policies, sequences: Sequence[TrainSequence], token_bud
         original, distinct = original + packing.original_tokens, distinct + packing.num_tokens
     present = {sequence.policy for sequence in sequences}
     names = tuple(policy for policy in policies.names if policy in present)
-    return Batch(parts, names, num_samples, num_tokens, original, distinct)
+    return Batch(parts, names, num_samples, num_tokens, sequence_tokens, original, distinct)
 
 
 def _flat(sequences: Sequence[TrainSequence], masks: Sequence[NDArray[np.bool_]], dtype: torch.dtype) -> torch.Tensor | None:

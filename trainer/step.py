@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from himakernels import PolicyOptions
-from himakernels.checks import check_positive
+from himakernels.checks import check_non_negative, check_positive
 from trainer.kinds import check_fields
 from trainer.models import Policies
 from trainer.optim import OptimConfig
 from trainer.sequences import Batch, TrainSequence
 
-_SUMS = ("active_rows", "num_tokens", "num_samples", "loss")
+_SUMS = ("active_rows", "num_tokens", "num_samples", "loss", "aux_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class LearnerConfig(OptimConfig):
     importance_min: float | None = None
     importance_max: float | None = None
     entropy_coef: float = 0.0
+    router_aux_loss_coef: float | None = 0.0  # of the balancing loss of networks with experts; None: their configurations'
     max_completion_length: int | None = None
     sapo_temperature_pos: float | None = None
     sapo_temperature_neg: float | None = None
@@ -51,6 +52,8 @@ class LearnerConfig(OptimConfig):
             check_positive("token_budget", self.token_budget)
         check_positive("num_iterations", self.num_iterations)
         check_positive("temperature", self.temperature)
+        if self.router_aux_loss_coef is not None:
+            check_non_negative("router_aux_loss_coef", self.router_aux_loss_coef)
         self.options()
 
     def options(self) -> PolicyOptions:

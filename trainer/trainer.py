@@ -17,6 +17,7 @@ from trainer.agents import Agent
 from trainer.arguments_kinds import check_arguments, check_text
 from trainer.arguments_model import configuration, network_and_tokenizer
 from trainer.averages import mean
+from trainer.balance import coefficient_of
 from trainer.checkpoint import FullDiskError, is_full
 from trainer.config import TrainConfig
 from trainer.evaluate import Report
@@ -128,6 +129,7 @@ class VRGRPOTrainer:
         self._network, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
         if self._network is not None:
             check_network(self._network, adapters=self.args.model.adapters)
+            coefficient_of(self._network, self.args.learner.router_aux_loss_coef)
         self.model = self._network
         self.callbacks, self.on_report = list(callbacks or ()), on_report
         self.state = TrainerState(max_steps=self.args.max_steps or 0)

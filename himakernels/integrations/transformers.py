@@ -34,7 +34,9 @@ __all__ = ["ATTENTION", "Attended", "OutputHead", "hidden_states", "output_head"
 
 ATTENTION = "himakernels"
 # What decoders hand to their attention beside its own arguments, and what does not change who sees whom.
-_WITHOUT_EFFECT = frozenset({"position_ids", "position_embeddings", "use_cache", "cache_position", "output_hidden_states"})
+_WITHOUT_EFFECT = frozenset(
+    {"position_ids", "position_embeddings", "use_cache", "cache_position", "output_hidden_states", "output_router_logits"}
+)
 
 
 class Attended:
@@ -175,7 +177,9 @@ class _Rows(torch.autograd.Function):
         return dhidden, None
 
 
-def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
+def hidden_states(
+    model: torch.nn.Module, packed: PackedTree, *, router_logits: list[torch.Tensor] | None = None
+) -> torch.Tensor:
     """The last hidden states of the rows that predict a trained token, each distinct token of the forest computed once.
 
     hidden_r = norm(decoder(path from the root to rows[r])), as the model gives it for that sequence alone.
@@ -183,6 +187,7 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
     Args:
         model: a Hugging Face causal language model with attn_implementation="himakernels", or a PEFT model around one.
         packed: the forest, on the model's device.
+        router_logits: a list; those of each layer with experts come into it, [T, E], for `transformers_experts.balancing_loss`.
 
     Returns:
         [R, H] in the model's dtype, after the final norm, differentiable: what `vrgrpo_loss` and `token_logprobs` take with
@@ -231,7 +236,10 @@ def hidden_states(model: torch.nn.Module, packed: PackedTree) -> torch.Tensor:
             subtree_end=packed.subtree_end,
             depth=packed.position_ids,
             attended=attended,
+            **({} if router_logits is None else {"output_router_logits": True}),
         )
     attended.check(decoder.config)
+    if router_logits is not None:
+        router_logits += output.router_logits
     hidden: torch.Tensor = _Rows.apply(output.last_hidden_state[0], packed.rows)
     return hidden
