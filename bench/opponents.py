@@ -110,8 +110,8 @@ def importance_ratio(padding: Padding, batch: PackedBatch, options: PolicyOption
     return ratio.masked_fill((ratio < low) | (ratio > high), 0.0)
 
 
-def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.Tensor, **more: Any) -> SimpleNamespace:
-    """What TRL's `_compute_loss` reads of its trainer: one process, one step of accumulation, no model."""
+def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.Tensor, parts: int) -> SimpleNamespace:
+    """What TRL's `_compute_loss` reads of its trainer: one process, `parts` steps of accumulation, no model."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     return SimpleNamespace(
@@ -125,7 +125,7 @@ def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.
             reduce=lambda x, reduction: x,
         ),
         model=SimpleNamespace(training=True),
-        args=SimpleNamespace(steps_per_generation=1, **_policy_settings(options)),
+        args=SimpleNamespace(steps_per_generation=parts, **_policy_settings(options)),
         loss_type=options.loss_type,
         importance_sampling_level=options.ratio_level,
         epsilon_low=options.clip_low,
@@ -135,21 +135,22 @@ def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.
         max_completion_length=options.max_completion_length,
         use_vllm=options.importance is not None,
         vllm_importance_sampling_correction=options.importance is not None,
-        current_gradient_accumulation_steps=1,
+        current_gradient_accumulation_steps=parts,
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
         aux_loss_enabled=False,
         use_adaptive_entropy=False,
         _entropy_bonus_enabled=options.entropy_coef != 0,
         _metrics={"train": defaultdict(list)},
-        **more,
     )
 
 
-def trl_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, chunked: bool = False) -> torch.Tensor:
+def trl_loss(
+    batch: PackedBatch, options: PolicyOptions, *, temperature: float = 1.0, chunked: bool = False, of: tuple[int, int] = (1, 0)
+) -> torch.Tensor:
     """TRL's loss. Its log-probabilities come from its own `selective_log_softmax_and_entropy` on whole logits, or, with
     `chunked`, from its fused head `ChunkedLogProbFunction`, called as TRL calls it but on packed rows (on CPU TRL itself
-    would score the padding too).
+    would score the padding too). of: (micro-batches of the update, its tokens), where this batch is one of several.
     """
     from trl.kernels import ChunkedLogProbFunction
     from trl.trainer import utils
@@ -176,7 +177,7 @@ def trl_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float =
         "completion_ids": padding.pad(labels),
         "completion_mask": padding.mask,
         "advantages": padding.pad(batch.advantages) if batch.advantage_level == "token" else batch.advantages,
-        "num_items_in_batch": padding.mask.sum(),
+        "num_items_in_batch": torch.tensor(of[1]) if of[1] else padding.mask.sum(),
     }
     if batch.old_logprobs is not None:
         inputs["old_per_token_logps"] = padding.pad(batch.old_logprobs)
@@ -186,7 +187,7 @@ def trl_loss(batch: PackedBatch, options: PolicyOptions, *, temperature: float =
     ratio = importance_ratio(padding, batch, options)
     if ratio is not None:
         inputs["importance_sampling_ratio"] = ratio
-    trainer = _trl_trainer(options, padding.pad(logprobs), padding.pad(entropy))
+    trainer = _trl_trainer(options, padding.pad(logprobs), padding.pad(entropy), of[0])
     return GRPOTrainer._compute_loss(trainer, None, inputs)
 
 

@@ -15,7 +15,7 @@ from bench.cases import CASES
 from bench.opponents import loss_and_grads, our_loss, reference_loss, trl_loss
 from bench.shapes import Shape
 from himakernels import vrgrpo_loss, vrgrpo_loss_from_logits
-from himakernels.ops.vrgrpo_loss.options import PolicyOptions
+from himakernels.ops.vrgrpo_loss.options import LOSS_TYPES, PolicyOptions
 from himakernels.testing import assert_near, assert_same
 
 pytest.importorskip("trl")
@@ -132,6 +132,67 @@ def test_micro_batches_sum_to_trl_on_the_whole(batch: PackedBatch, name: str) ->
 
     ours = loss_and_grads(in_parts, batch, CASES[name])
     assert_same(ours, loss_and_grads(trl_loss, batch, CASES[name]), FP32)
+
+
+@pytest.fixture
+def uneven(batch: PackedBatch) -> PackedBatch:
+    """The eight longest samples are one agent's, that is one micro-batch: of as many samples, and of more tokens."""
+    lengths = torch.bincount(batch.sample_id[batch.labels != -100], minlength=SHAPE.samples)
+    agent_id = torch.ones_like(batch.agent_id)
+    agent_id[lengths.argsort(descending=True)[: SHAPE.samples // 2]] = 0
+    return replace(batch, agent_id=agent_id)
+
+
+def accumulated(batch: PackedBatch, options: PolicyOptions) -> torch.Tensor:
+    """TRL's update over two micro-batches, here the two agents' samples: its losses of both, as it scales them, summed."""
+    tokens = int((batch.labels != -100).sum())
+    parts = [batch.of_agent(agent) for agent in range(2)]
+    return torch.stack([trl_loss(one, options, of=(2, tokens)) for one in parts]).sum()
+
+
+@pytest.mark.parametrize("name", [*(t for t in LOSS_TYPES if t != "bnpo"), "luspo-sequence", "kl", "kl-cispo", "token_mask"])
+def test_accumulation_changes_nothing(uneven: PackedBatch, name: str) -> None:
+    """TRL scales by samples, or by tokens of the whole batch: micro-batches of as many samples give what one gives."""
+    assert len(uneven.of_agent(0).advantages) == len(uneven.of_agent(1).advantages)
+    ours = loss_and_grads(our_loss, uneven, CASES[name])
+    assert_same(ours, loss_and_grads(accumulated, uneven, CASES[name]), FP32)
+
+
+@pytest.mark.parametrize("name", ["bnpo", "bnpo-sequence", "entropy"])
+def test_accumulation_changes_means_over_tokens(uneven: PackedBatch, name: str) -> None:
+    """bnpo and the entropy bonus: TRL's is the mean of the micro-batches' means, ours the mean over all tokens."""
+    options = CASES[name]
+    (ours, our_grads), (theirs, their_grads) = (loss_and_grads(loss, uneven, options) for loss in (our_loss, accumulated))
+    assert max((a - b).abs().max() / b.abs().max() for a, b in zip(our_grads, their_grads, strict=True)) > 1e-3
+    parts = [uneven.of_agent(agent) for agent in range(2)]
+    tokens = torch.tensor([float((part.labels != -100).sum()) for part in parts])
+    assert tokens[0] != tokens[1]
+    if name != "entropy":  # whose policy term is a mean over samples
+        means = torch.stack([trl_loss(part, options).detach() for part in parts])
+        assert_near(theirs, means.mean(), FP32)
+        assert_near(ours, (means * tokens).sum() / tokens.sum(), FP32)
+
+
+def test_accumulation_in_numbers() -> None:
+    """One token with an advantage of 1, three with -1, on policy: the numbers of docs/peers.md."""
+    batch = PackedBatch(
+        hidden=torch.zeros(4, 1),
+        weight=torch.zeros(1, 1),
+        labels=torch.zeros(4, dtype=torch.int64),
+        sample_id=torch.tensor([0, 1, 1, 1]),
+        agent_id=torch.tensor([0, 1]),
+        group_id=torch.zeros(2, dtype=torch.int64),
+        rewards=torch.zeros(2),
+        advantages=torch.tensor([1.0, -1.0]),
+        logits=torch.zeros(4, 3, requires_grad=True),
+    )
+    together = {name: trl_loss(batch, CASES[name]).item() for name in LOSS_TYPES}
+    in_two = {name: accumulated(batch, CASES[name]).item() for name in LOSS_TYPES}
+    ours = {name: our_loss(batch, CASES[name]).item() for name in LOSS_TYPES}
+    assert (together["bnpo"], in_two["bnpo"], ours["bnpo"]) == (0.5, 0.0, 0.5)
+    for name in LOSS_TYPES:
+        assert ours[name] == pytest.approx(together[name], abs=1e-6)
+        assert name == "bnpo" or in_two[name] == pytest.approx(together[name], abs=1e-6)
 
 
 def test_zero_variance_groups_do_not_dilute(batch: PackedBatch) -> None:
