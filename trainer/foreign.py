@@ -12,11 +12,12 @@ from trainer.react import Action, Answer
 from trainer.types import Message, Role
 
 
-def as_environment(thing: Any) -> Environment:
+def as_environment(thing: Any, name: str = "thing") -> Environment:
     """Our interface for an environment of any kind.
 
     Args: thing: an Environment, returned as it is; one without snapshot and restore (see Replayable); a reasoning-gym dataset
-    (see ReasoningGym); a TRL environment (see TrlEnvironment); a class or a function that makes one of these.
+    (see ReasoningGym); a TRL environment (see TrlEnvironment); a class or a function that makes one of these. name: what the
+    error calls it.
 
     Raises: TypeError for anything else.
     """
@@ -30,8 +31,8 @@ def as_environment(thing: Any) -> Environment:
     if callable(getattr(made, "reset", None)):
         return Replayable(TrlEnvironment(made))
     raise TypeError(
-        "thing: expected an environment (reset, step, tools), a TRL environment (reset and tools as methods), a reasoning-gym "
-        f"dataset, or a factory of one, got {type(made).__name__}"
+        f"{name}: expected an environment (reset, step, tools), a TRL environment (reset and tools as methods), a "
+        f"reasoning-gym dataset, or a factory of one, got {type(made).__name__}"
     )
 
 

@@ -40,7 +40,8 @@ def setting_of(
         tests = [] if eval_dataset is None else prompt_tasks(eval_dataset, "eval_dataset", like=rows)
         setting = Setting(agents=prompt_agents(), make_env=PromptsEnv, tasks=rows, tests=_jobs(tests), judge=judge, entry=NAME)
         return setting, partial(prompt_template, tasks=rows)
-    chosen = single_agent(_rewarding(factory, judge).tools) if agents is None else dict(agents)
+    tools = _rewarding(factory, judge).tools  # also where `agents` are given: what can't be is told before anything is done
+    chosen = single_agent(tools) if agents is None else dict(agents)
     tasks, tests = list(train_dataset), [] if eval_dataset is None else list(eval_dataset)
     make = lambda: as_environment(factory())  # noqa: E731
     entry = next(iter(chosen))
@@ -49,7 +50,7 @@ def setting_of(
 
 def _rewarding(factory: Callable[[], Any], judge: Judge | None) -> Environment:
     """An environment of the factory. Raises: ValueError for one of TRL's that nothing would ever score."""
-    made = as_environment(factory())
+    made = as_environment(factory(), "env_factory")
     foreign = trl_environment(made)
     if judge is None and foreign is not None and not hasattr(foreign, "get_reward"):
         raise ValueError("reward_funcs: expected functions for an environment without get_reward, got None")

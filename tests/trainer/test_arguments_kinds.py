@@ -122,6 +122,12 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"environment_factory": Environment()}, TypeError, f"environment_factory: {FACTORY} <"),
     ({"env_factory": "env"}, TypeError, f"env_factory: {FACTORY} 'env'"),
     ({"env_factory": lambda row: Environment()}, TypeError, rf"env_factory: {FACTORY} one of \(row\): missing a required"),
+    ({"env_factory": lambda: 3}, TypeError, "env_factory: expected an environment .*, or a factory of one, got int"),
+    (
+        {"env_factory": lambda: None, "agents": single_agent([])},
+        TypeError,
+        "env_factory: expected an environment .*, got NoneType",
+    ),
     ({"on_report": 3}, TypeError, r"on_report: expected a function \(report\), got 3"),
     ({"on_report": lambda: None}, TypeError, r"on_report: expected a function \(report\), got one of \(\): too many"),
     ({"optimizers": (torch.ones(2), None)}, NotImplementedError, r"optimizers: expected \(None, None\), got \(tensor"),
