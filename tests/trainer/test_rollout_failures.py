@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import pytest
-from scripted import AGENTS, Counter, ScriptedEngine, hierarchy, policies, tasks
+import reasoning_gym
+from scripted import AGENTS, ALONE, Counter, ScriptedEngine, hierarchy, policies, say, tasks
 
 from trainer.evaluate import Job, play
+from trainer.foreign import as_environment
 from trainer.policies import CopyPolicy
 from trainer.rollout import sample_groups
 from trainer.vrgrpo import VRGRPOConfig
@@ -135,3 +137,54 @@ def test_an_evaluation_loses_one_episode(method: str) -> None:
     assert [one.reason for one in played].count("error") == 1
     with pytest.raises(KeyboardInterrupt):
         play(CopyPolicy(), jobs, fragile(method, KeyboardInterrupt(), range(2, 3)), AGENTS)
+
+
+@pytest.mark.parametrize("method", ["__init__", "reset", "get_reward"])
+def test_an_environment_of_trl_that_fails(method: str) -> None:
+    """As our own: once, always, and by an interrupt."""
+
+    class Trl:
+        calls = 0
+        at: range | None = range(3, 4)
+        error: BaseException = TimeoutError("slow")
+
+        def _called(self, name: str) -> None:
+            if name == method:
+                Trl.calls += 1
+                if Trl.at is None or Trl.calls in Trl.at:
+                    raise Trl.error
+
+        def __init__(self) -> None:
+            self._called("__init__")
+
+        def reset(self, **row: Any) -> None:
+            self._called("reset")
+
+        def get_reward(self) -> float:
+            self._called("get_reward")
+            return 1.0
+
+    def sampled() -> Any:
+        Trl.calls = 0
+        engine, rows = ScriptedEngine(lambda *_: say("1")), [{"prompt": "Count."}] * 2
+        make = lambda: as_environment(Trl)  # noqa: E731
+        return sample_groups(engine, policies(), make, ALONE, rows, PATHS, 7, params=None)
+
+    groups, stats = sampled()
+    assert (stats.failed, stats.errors) == (1, ("TimeoutError: slow",))
+    assert sum(len(group.siblings) for group in groups) == (8 if method == "get_reward" else 7)
+    Trl.at = None
+    with pytest.raises(RuntimeError, match=r"got none: TimeoutError: slow"):
+        sampled()
+    Trl.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        sampled()
+
+
+def test_an_item_without_a_question() -> None:
+    make = lambda: as_environment(reasoning_gym.create_dataset("chain_sum", size=2, seed=1))  # noqa: E731
+    engine = ScriptedEngine(lambda *_: say("1"))
+    groups, stats = sample_groups(engine, policies(), make, ALONE, [0, {"id": "x"}, 1], PATHS, 7, params=None)
+    assert [group.task for group in groups] == [0, 2]
+    assert stats.failed == 1
+    assert stats.errors == ("KeyError: 'question'",)
