@@ -20,8 +20,8 @@ compile_args = [
 ]
 link_args: list[str] = []
 if sys.platform == "linux":
-    compile_args.append("-fopenmp")
-    link_args.append("-fopenmp")
+    compile_args.append("-pthread")
+    link_args.append("-pthread")
 
 ParallelCompile().install()  # a compiler for each core
 

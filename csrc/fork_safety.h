@@ -1,5 +1,5 @@
-// What a fork takes from its child: the other threads. A lock that one of them held stays held, and the threads of
-// OpenMP's pool, which libgomp still counts on, are gone.
+// What a fork takes from its child: the other threads. A lock that one of them held stays held, and the
+// workers that a loop would share its work with are gone.
 #pragma once
 
 #include <mutex>
@@ -12,8 +12,7 @@ void watch_forks();
 // Whether this process is the child of a fork (after watch_forks) and has not become another program since.
 bool is_forked();
 
-// How many threads a parallel region may have. One in a child: a region of more waits forever for the pool of the
-// parent. All libraries share that pool, so that whether it was ever used cannot be known here.
+// How many threads may share a loop: one in a child.
 inline int usable_threads(int threads) { return is_forked() ? 1 : threads; }
 
 // A mutex that is free in the child of a fork, with what it guards as it was between two operations: a fork waits until

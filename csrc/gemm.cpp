@@ -1,28 +1,32 @@
 #include "gemm.h"
 
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
 #include <stdexcept>
+#include <vector>
 
 #include "amx.h"
 #include "buffer.h"
+#include "fork_safety.h"
 #include "pack.h"
 #include "pack_blocks.h"
 #include "parallel.h"
 #include "round.h"
 #include "tile.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "workers.h"
 
 namespace himakernels {
 namespace {
 
 constexpr int64_t kNarrowN = 512, kWideN = 1024;
-constexpr int64_t kBlocksPerRun = 8;  // blocks of K between two meetings of the threads
-constexpr int64_t kMinSlice = 1024, kMaxSlice = 4096, kSlicesPerThread = 4;  // of a long C
-constexpr int64_t kSmall = 1 << 20;  // multiply-adds below which a second thread costs more than it does
+// Of a stage: blocks of K; panels of rows in a slice, at most; pieces (each slice of rows reads all of B, so few of
+// them).
+constexpr int64_t kBlocksPerRun = 8, kSlicePanels = 40, kPiecesPerThread = 2;
+constexpr int64_t kMinSlice = 1024, kMaxSlice = 4096, kSlicesPerThread = 4;  // slices of a long C
+constexpr int64_t kSmall = 1 << 22;  // multiply-adds below which a second thread costs more than it does (measured)
 
 // A tile of C that is no whole one, or rounded, is made in memory of its own.
 struct Edge {
@@ -46,109 +50,196 @@ struct Edge {
   }
 };
 
-// The panels of an operand, as one tile takes them.
-struct Packer {
-  Packing packing;
-  int64_t width, panel_stride;
-  bool by_line;
-
-  void operator()(const Lines& lines, int64_t first, int64_t count, int64_t k0, int64_t depth, float* out) const {
-    if (packing == Packing::kBlocks) {
-      pack_blocks(lines, first, count, k0, depth, width, by_line, panel_stride, out);
-    } else {
-      pack(lines, first, count, k0, depth, width, packing == Packing::kPairs, panel_stride, out);
+// Which pieces of work are done: counters that threads wait for.
+class Progress {
+ public:
+  // Returns once ready() is true; throws where another thread has failed.
+  template <class Ready>
+  void wait(const Ready& ready) {
+    const auto over = [&] { return failed_ || ready(); };
+    if (!over() && !spin_until(over)) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      changed_.wait(lock, over);
     }
+    if (failed_) throw std::runtime_error("gemm: another thread failed");
   }
+  void tell() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+    }  // nobody is between looking at a counter and sleeping
+    changed_.notify_all();
+  }
+  void fail() {
+    failed_ = true;
+    tell();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::atomic<bool> failed_{false};
 };
 
-// All threads on all of C: they pack B together and meet before and after it is used.
-void multiply(const Tile& kernel, const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate,
-              int threads) {
-  const int64_t M = c.rows, N = c.cols, K = a.cols, mr = kernel.mr, nr = kernel.nr;
-  const bool to_half = c.dtype != DType::kFloat32;
-  // Equal blocks of K, whole units long, so that no block is a short remainder.
-  const bool pairs = kernel.packing != Packing::kFloats;
-  const int64_t unit = kernel.packing == Packing::kBlocks ? kBlockDepth : 8;
-  const int64_t k_blocks = to_half ? 1 : std::max<int64_t>(1, ceil_div(K, kernel.block_k));
-  const int64_t kc = std::max<int64_t>(1, ceil_div(ceil_div(K, k_blocks), unit) * unit);
-  const int64_t run = kc * std::min<int64_t>(k_blocks, kBlocksPerRun);
-  const int64_t m_panels = ceil_div(M, mr);
-  const int64_t block_panels = std::min<int64_t>(m_panels, std::max<int64_t>(40, 8 * threads));
-  // With few rows A is packed once for all blocks of N, which can then be narrow enough that a block of C stays in the
-  // second-level cache beside a block of B; with many rows A is packed again for each, so they are wide.
-  const bool few_rows = m_panels == block_panels;
-  const int64_t n_blocks = ceil_div(N, few_rows ? kNarrowN : kWideN);
-  const int64_t nc = ceil_div(ceil_div(N, n_blocks), nr) * nr;
-  // Each thread has slots of its own: it may be a block ahead of the others, and the last block has fewer panels.
-  const int64_t slots = block_panels + threads;
-  const int64_t line = pairs ? (kc + 1) / 2 : kc;  // words of a line in a panel
-  const Packer pack_a{kernel.packing, mr, mr * line, true}, pack_b{kernel.packing, nr, nr * line, false};
-  Buffer packed_a = allocate(slots * mr * (few_rows ? run / kc : 1) * line);
-  Buffer packed_b = allocate(nc * run / kc * line);
-  const Lines lines{a.data, a.dtype, a.row_stride, a.col_stride}, columns{b.data, b.dtype, b.col_stride, b.row_stride};
+using Counters = std::vector<std::atomic<int64_t>>;
 
-#pragma omp parallel num_threads(threads)
-  {
-#ifdef _OPENMP
-    const int64_t t = omp_get_thread_num(), parts = omp_get_num_threads();
-#else
-    const int64_t t = 0, parts = 1;
-#endif
-    alignas(64) float edge[32 * 32];
-    const AmxScope scope(kernel.packing == Packing::kBlocks);
-    for (int64_t run0 = 0; run0 < std::max<int64_t>(K, 1); run0 += run) {
-      const int64_t run_end = std::max<int64_t>(std::min(K, run0 + run), run0 + 1);
-      for (int64_t n0 = 0; n0 < N; n0 += nc) {
-        const int64_t n_count = std::min(nc, N - n0), n_panels = ceil_div(n_count, nr);
-        // All threads pack B for a run of blocks of K; what they pack of A is for themselves alone.
-        for (int64_t k0 = run0; k0 < run_end; k0 += kc) {
-          const int64_t depth = std::min(kc, K - k0);
-          float* block = packed_b.get() + (k0 - run0) / kc * nc * line;
-          if (b.col_stride == 1) {  // rows of B are contiguous: a thread takes some rows, in whole units
-            const int64_t begin = depth / unit * t / parts * unit,
-                          end = t + 1 == parts ? depth : depth / unit * (t + 1) / parts * unit;
-            pack_b(columns, n0, n_count, k0 + begin, end - begin, block + (pairs ? begin / 2 : begin) * nr);
-          } else {
-            const int64_t begin = n_panels * t / parts, end = n_panels * (t + 1) / parts;
-            pack_b(columns, n0 + begin * nr, std::min(end * nr, n_count) - begin * nr, k0, depth,
-                   block + begin * nr * line);
-          }
+// One product, cut into stages: runs of blocks of K and, in each of them, blocks of N. In a stage B is packed, then
+// multiplied with slices of rows of A. Threads take these pieces one by one in the order of the stages. A piece waits
+// for those that it needs and for no others: a thread that has lost its core to another program stops the rest only
+// when the stage after next begins, for B of two stages is in memory.
+class Product {
+ public:
+  Product(const Tile& kernel, const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate,
+          int threads)
+      : kernel_(kernel),
+        a_(a),
+        b_(b),
+        c_(c),
+        accumulate_(accumulate),
+        to_half_(c.dtype != DType::kFloat32),
+        pairs_(kernel.packing != Packing::kFloats),
+        threads_(threads),
+        m_panels_(ceil_div(c.rows, kernel.mr)),
+        unit_(kernel.packing == Packing::kBlocks ? kBlockDepth : 8) {
+    const int64_t k = a.cols, n = c.cols, pieces = threads == 1 ? 1 : kPiecesPerThread * threads;
+    // Equal blocks of K, whole units long, so that no block is a short remainder.
+    const int64_t k_blocks = to_half_ ? 1 : std::max<int64_t>(1, ceil_div(k, kernel.block_k));
+    kc_ = std::max<int64_t>(1, ceil_div(ceil_div(k, k_blocks), unit_) * unit_);
+    line_ = pairs_ ? (kc_ + 1) / 2 : kc_;
+    run_blocks_ = std::min<int64_t>(k_blocks, kBlocksPerRun);
+    // With few rows A is packed once for all blocks of N, which can then be narrow enough that a block of C stays in
+    // the second-level cache beside a block of B; with many rows A is packed again for each, so they are wide.
+    few_rows_ = m_panels_ <= std::max<int64_t>(kSlicePanels, 8 * threads);
+    nc_ = ceil_div(ceil_div(n, ceil_div(n, few_rows_ ? kNarrowN : kWideN)), kernel.nr) * kernel.nr;
+    n_blocks_ = ceil_div(n, nc_);
+    stages_ = ceil_div(std::max<int64_t>(k, 1), run_blocks_ * kc_) * n_blocks_;
+    packs_ = pieces;
+    slices_ = std::max(ceil_div(m_panels_, kSlicePanels), std::min(m_panels_, pieces));
+    copies_ = std::min<int64_t>(threads == 1 ? 1 : 2, stages_);
+    packed_b_ = allocate(copies_ * run_blocks_ * nc_ * line_);
+    if (few_rows_) packed_a_ = allocate(run_blocks_ * m_panels_ * kernel.mr * line_);
+    packs_left_ = Counters(static_cast<size_t>(stages_));
+    slices_left_ = Counters(static_cast<size_t>(stages_));
+    for (auto& count : packs_left_) count = packs_;
+    for (auto& count : slices_left_) count = slices_;
+    stages_of_slice_ = Counters(static_cast<size_t>(slices_));
+  }
+
+  void run() {
+    Caught caught;
+    share_work(threads_, [&] {
+      caught.run([&] {
+        try {
+          take_pieces();
+        } catch (...) {
+          progress_.fail();
+          throw;
         }
-#pragma omp barrier
-        for (int64_t p0 = 0; p0 < m_panels; p0 += block_panels) {
-          const int64_t panels = std::min(block_panels, m_panels - p0);
-          const int64_t first = panels * t / parts, last = panels * (t + 1) / parts;
-          for (int64_t k0 = run0; k0 < run_end; k0 += kc) {
-            const int64_t depth = std::min(kc, K - k0);
-            const int64_t steps = ceil_div(depth, kernel.step_k);
-            const bool add = accumulate || k0 > 0;
-            float* own_a = packed_a.get() +
-                           (t * ceil_div(block_panels, parts) + (few_rows ? (k0 - run0) / kc * slots : 0)) * mr * line;
-            if (!few_rows || n0 == 0)
-              pack_a(lines, (p0 + first) * mr, std::min((p0 + last) * mr, M) - (p0 + first) * mr, k0, depth, own_a);
-            for (int64_t i = first; i < last; ++i) {
-              const int64_t m = (p0 + i) * mr, rows = std::min(mr, M - m);
-              for (int64_t j = 0; j < n_panels; ++j) {
-                const int64_t n = n0 + j * nr, cols = std::min(nr, N - n);
-                const float* pa = own_a + (i - first) * mr * line;
-                const float* pb = packed_b.get() + ((k0 - run0) / kc * nc + j * nr) * line;
-                if (rows == mr && cols == nr && !to_half) {
-                  kernel.run(steps, pa, pb, static_cast<float*>(c.data) + m * c.row_stride + n, c.row_stride, add);
-                } else {
-                  const Edge part{rows, cols, nr, m, n};
-                  if (add) part.load(c, edge);
-                  kernel.run(steps, pa, pb, edge, nr, add);
-                  part.store(edge, c);
-                }
-              }
-            }
-          }
-        }
-#pragma omp barrier
+      });
+    });
+    caught.rethrow();
+  }
+
+ private:
+  void take_pieces() {
+    const AmxScope scope(kernel_.packing == Packing::kBlocks);
+    Buffer own_a;
+    const int64_t a_stage = packs_ + slices_;
+    for (int64_t i; (i = next_.fetch_add(1)) < stages_ * a_stage; progress_.tell()) {
+      const int64_t stage = i / a_stage, piece = i % a_stage, slice = piece - packs_;
+      if (slice < 0) {
+        progress_.wait([&] { return stage < copies_ || slices_left_[stage - copies_] == 0; });
+        pack_b(stage, piece);
+        --packs_left_[stage];
+      } else {
+        progress_.wait([&] { return packs_left_[stage] == 0 && stages_of_slice_[slice] == stage; });
+        multiply(stage, slice, &own_a);
+        ++stages_of_slice_[slice];
+        --slices_left_[stage];
       }
     }
   }
-}
+
+  int64_t first_k(int64_t stage) const { return stage / n_blocks_ * run_blocks_ * kc_; }
+  int64_t end_k(int64_t stage) const {
+    const int64_t first = first_k(stage);
+    return std::max(std::min(a_.cols, first + run_blocks_ * kc_), first + 1);
+  }
+  float* block_of_b(int64_t stage, int64_t k0) const {
+    return packed_b_.get() + (stage % copies_ * run_blocks_ + (k0 - first_k(stage)) / kc_) * nc_ * line_;
+  }
+  // The panels of an operand, as one tile takes them.
+  void pack_lines(const Lines& lines, bool is_a, int64_t first, int64_t count, int64_t k0, int64_t depth,
+                  float* out) const {
+    const int64_t width = is_a ? kernel_.mr : kernel_.nr;
+    if (kernel_.packing == Packing::kBlocks) {
+      pack_blocks(lines, first, count, k0, depth, width, is_a, width * line_, out);
+    } else {
+      pack(lines, first, count, k0, depth, width, pairs_, width * line_, out);
+    }
+  }
+
+  void pack_b(int64_t stage, int64_t piece) const {
+    const Lines columns{b_.data, b_.dtype, b_.col_stride, b_.row_stride};
+    const int64_t nr = kernel_.nr, n0 = stage % n_blocks_ * nc_, count = std::min(nc_, c_.cols - n0);
+    for (int64_t k0 = first_k(stage); k0 < end_k(stage); k0 += kc_) {
+      const int64_t depth = std::min(kc_, b_.rows - k0);
+      float* block = block_of_b(stage, k0);
+      if (b_.col_stride == 1) {  // rows of B are contiguous: a piece is some rows, in whole units
+        const int64_t units = depth / unit_, begin = units * piece / packs_ * unit_,
+                      end = piece + 1 == packs_ ? depth : units * (piece + 1) / packs_ * unit_;
+        pack_lines(columns, false, n0, count, k0 + begin, end - begin, block + (pairs_ ? begin / 2 : begin) * nr);
+      } else {
+        const int64_t panels = ceil_div(count, nr), begin = panels * piece / packs_ * nr,
+                      end = std::min(panels * (piece + 1) / packs_ * nr, count);
+        if (begin < end) pack_lines(columns, false, n0 + begin, end - begin, k0, depth, block + begin * line_);
+      }
+    }
+  }
+
+  void multiply(int64_t stage, int64_t slice, Buffer* own_a) const {
+    const int64_t mr = kernel_.mr, nr = kernel_.nr, n0 = stage % n_blocks_ * nc_;
+    const int64_t first = m_panels_ * slice / slices_, last = m_panels_ * (slice + 1) / slices_;
+    const int64_t n_panels = ceil_div(std::min(nc_, c_.cols - n0), nr);
+    if (!few_rows_ && !*own_a) *own_a = allocate(ceil_div(m_panels_, slices_) * mr * line_);
+    for (int64_t k0 = first_k(stage); k0 < end_k(stage); k0 += kc_) {
+      const int64_t depth = std::min(kc_, a_.cols - k0);
+      const float* block = block_of_b(stage, k0);
+      float* panels = own_a->get();
+      if (few_rows_) panels = packed_a_.get() + ((k0 - first_k(stage)) / kc_ * m_panels_ + first) * mr * line_;
+      if (!few_rows_ || n0 == 0)
+        pack_lines({a_.data, a_.dtype, a_.row_stride, a_.col_stride}, true, first * mr,
+                   std::min(last * mr, c_.rows) - first * mr, k0, depth, panels);
+      for (int64_t i = first; i < last; ++i, panels += mr * line_)
+        for (int64_t j = 0; j < n_panels; ++j)
+          tile(ceil_div(depth, kernel_.step_k), panels, block + j * nr * line_, i * mr, n0 + j * nr,
+               accumulate_ || k0 > 0);
+    }
+  }
+
+  // The tile of C whose first element is (m, n).
+  void tile(int64_t steps, const float* a, const float* b, int64_t m, int64_t n, bool add) const {
+    const Edge part{std::min(kernel_.mr, c_.rows - m), std::min(kernel_.nr, c_.cols - n), kernel_.nr, m, n};
+    if (part.rows == kernel_.mr && part.cols == kernel_.nr && !to_half_)
+      return kernel_.run(steps, a, b, static_cast<float*>(c_.data) + m * c_.row_stride + n, c_.row_stride, add);
+    alignas(64) float edge[32 * 32];
+    if (add) part.load(c_, edge);
+    kernel_.run(steps, a, b, edge, kernel_.nr, add);
+    part.store(edge, c_);
+  }
+
+  const Tile& kernel_;
+  const MatrixView &a_, &b_, &c_;
+  const bool accumulate_, to_half_, pairs_;
+  const int threads_;
+  const int64_t m_panels_, unit_;
+  bool few_rows_;
+  int64_t kc_, line_, run_blocks_, nc_, n_blocks_;  // k of a block, words of a line in a panel
+  int64_t stages_, packs_, slices_, copies_;        // of the pieces, the first two in each stage
+  Buffer packed_a_, packed_b_;
+  std::atomic<int64_t> next_{0};
+  Counters packs_left_, slices_left_, stages_of_slice_;
+  Progress progress_;
+};
 
 // The part of `matrix` with rows or columns [begin, end).
 MatrixView part(const MatrixView& matrix, bool of_rows, int64_t begin, int64_t end) {
@@ -176,11 +267,12 @@ void gemm(const MatrixView& a, const MatrixView& b, const MatrixView& c, bool ac
   const bool tall = M > N;
   const int64_t size = tall ? M : N;
   const int64_t slice = std::min(kMaxSlice, size / (kSlicesPerThread * threads) / kMinSlice * kMinSlice);
-  if (threads == 1 || slice < kMinSlice) return multiply(kernel, a, b, c, accumulate, threads);
+  if (threads == 1 || slice < kMinSlice) return Product(kernel, a, b, c, accumulate, threads).run();
   parallel_tasks(ceil_div(size, slice), threads, [&](int64_t i) {
     const int64_t begin = i * slice, end = std::min(size, begin + slice);
-    multiply(kernel, tall ? part(a, true, begin, end) : a, tall ? b : part(b, false, begin, end),
-             part(c, tall, begin, end), accumulate, 1);
+    const MatrixView some_a = tall ? part(a, true, begin, end) : a, some_b = tall ? b : part(b, false, begin, end);
+    const MatrixView some_c = part(c, tall, begin, end);
+    Product(kernel, some_a, some_b, some_c, accumulate, 1).run();
   });
 }
 

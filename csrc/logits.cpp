@@ -11,7 +11,8 @@
 namespace himakernels {
 namespace {
 
-constexpr int64_t kBlock = 2048;  // elements summed in fp32 lanes before the sum moves to double
+constexpr int64_t kSmall = 1 << 16;  // logits below which a second thread costs more than it does (measured)
+constexpr int64_t kBlock = 2048;     // elements summed in fp32 lanes before the sum moves to double
 
 template <class Vec>
 struct Transform {
@@ -233,7 +234,7 @@ void run_grad(const T* logits, Args... args) {
 template <class T, class S>
 void logits_stats(const T* logits, int64_t row_stride, int64_t rows, int64_t vocab, const int64_t* labels,
                   LogitsTransform transform, S* logprobs, S* lse, S* entropy, int threads) {
-  parallel_for(rows, threads, [&](int64_t begin, int64_t end) {
+  parallel_for(rows, rows * vocab < kSmall ? 1 : threads, [&](int64_t begin, int64_t end) {
     run_stats(logits, row_stride, begin, end, vocab, labels, transform, logprobs, lse, entropy);
   });
 }
@@ -243,7 +244,7 @@ void logits_grad(const T* logits, int64_t row_stride, D* dlogits, int64_t dlogit
                  const int64_t* source, const int64_t* target, int64_t count, const int64_t* labels,
                  LogitsTransform transform, const S* logprobs, const S* lse, const S* entropy, const S* coef,
                  const S* coef_entropy, int threads) {
-  parallel_for(count, threads, [&](int64_t begin, int64_t end) {
+  parallel_for(count, count * vocab < kSmall ? 1 : threads, [&](int64_t begin, int64_t end) {
     run_grad(logits, row_stride, dlogits, dlogits_stride, vocab, source, target, begin, end, labels, transform,
              logprobs, lse, entropy, coef, coef_entropy);
   });

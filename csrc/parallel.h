@@ -2,11 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <mutex>
 
-#include "fork_safety.h"
+#include "workers.h"
 
 namespace himakernels {
 
@@ -31,24 +32,28 @@ class Caught {
   std::exception_ptr first_;
 };
 
-// body(begin, end) on one contiguous range of [0, n) a thread.
-template <class Body>
-void parallel_for(int64_t n, int threads, const Body& body) {
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(usable_threads(threads), n));
-  Caught caught;
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
-  for (int64_t p = 0; p < parts; ++p) caught.run([&] { body(n * p / parts, n * (p + 1) / parts); });
-  caught.rethrow();
-}
-
 // body(i) for each i < n, handed out one by one in ascending order: tasks of unequal cost that share nothing.
 template <class Body>
 void parallel_tasks(int64_t n, int threads, const Body& body) {
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(usable_threads(threads), n));
+  if (threads <= 1 || n <= 1) {
+    for (int64_t i = 0; i < n; ++i) body(i);
+    return;
+  }
   Caught caught;
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(dynamic, 1)
-  for (int64_t i = 0; i < n; ++i) caught.run([&] { body(i); });
+  std::atomic<int64_t> next{0};
+  share_work(static_cast<int>(std::min<int64_t>(threads, n)), [&] {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) caught.run([&] { body(i); });
+  });
   caught.rethrow();
+}
+
+// body(begin, end) on contiguous ranges of [0, n), several for a thread: one that is held up keeps little from the
+// others.
+template <class Body>
+void parallel_for(int64_t n, int threads, const Body& body) {
+  constexpr int64_t kRangesPerThread = 8;
+  const int64_t ranges = threads <= 1 ? std::min<int64_t>(n, 1) : std::min(n, kRangesPerThread * threads);
+  parallel_tasks(ranges, threads, [&](int64_t i) { body(n * i / ranges, n * (i + 1) / ranges); });
 }
 
 }  // namespace himakernels

@@ -146,7 +146,7 @@ def attention_over_blocks() -> Op:
 
 
 def logprobs() -> Op:
-    hidden, weight, labels = randn(64, 100), randn(100, 100), torch.arange(64)
+    hidden, weight, labels = randn(64, 100), randn(1_100, 100), torch.arange(64)
     return lambda: [token_logprobs(hidden, weight, labels).logprobs]
 
 

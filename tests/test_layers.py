@@ -81,9 +81,9 @@ LONG = {
     "tests/ops/test_group_advantages.py": "one file of cases for one op",
 }
 # The files of csrc, low to high: names without ending; x.h comes before x.cpp. Those that know Python come last.
-CSRC = ["buffer", "half", "huge_pages", "fork_safety", "parallel", "simd", "round", "pack", "amx", "pack_blocks", "tile"]
-CSRC += ["gemm", "logits", "group_advantages", "cuts", "token_trie", "attention_layout", "attention_units", "attention_rows"]
-CSRC += ["tree_attention", "paged_rows", "paged_attention", "block_pool", "prefix_tree", "prefix_cache"]
+CSRC = ["buffer", "half", "huge_pages", "fork_safety", "workers", "parallel", "simd", "round", "pack", "amx", "pack_blocks"]
+CSRC += ["tile", "gemm", "logits", "group_advantages", "cuts", "token_trie", "attention_layout", "attention_units"]
+CSRC += ["attention_rows", "tree_attention", "paged_rows", "paged_attention", "block_pool", "prefix_tree", "prefix_cache"]
 CSRC_PYTHON = ["python", *(f"bind_{name}" for name in CSRC), "bindings"]
 
 

@@ -136,15 +136,6 @@ def test_bits_of_a_row_depend_on_nothing_else(dtype: torch.dtype, rows: int, k: 
         assert torch.equal(of(0, rows, threads, accumulate=True), more)
 
 
-@pytest.mark.parametrize("threads", [2, 3, 8])
-def test_a_thread_that_is_ahead_disturbs_no_other(threads: int) -> None:
-    """More rows than one block of A holds, and a last block with fewer panels than threads would share evenly."""
-    m = 14 * 64 * 3 + 42
-    a, b = randn(m, 16, seed=9), randn(16, 32, seed=10)
-    alone = gemm(a, b, torch.empty(m, 32), threads=1)
-    assert all(torch.equal(gemm(a, b, torch.empty(m, 32), threads=threads), alone) for _ in range(100))
-
-
 @pytest.mark.parametrize("bf16_products", PRODUCTS)
 def test_nan_and_infinity_go_through_a_product(bf16_products: bool) -> None:
     a, b = torch.zeros(20, 30), torch.ones(30, 40)

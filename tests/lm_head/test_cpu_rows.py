@@ -135,7 +135,7 @@ def test_ignored_and_inactive_rows_are_written_as_zeros() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_depend_on_nothing_else_and_in_place_is_the_same(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, labels, coef = randn(50, 139, seed=9, dtype=dtype), torch.arange(50) * 2, randn(50, seed=10)
+    logits, labels, coef = randn(50, 1399, seed=9, dtype=dtype), torch.arange(50) * 2, randn(50, seed=10)
 
     def run(x: torch.Tensor, rows: slice, *, threads: int = 1, inplace: bool = False) -> list[torch.Tensor]:
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
@@ -145,14 +145,14 @@ def test_rows_depend_on_nothing_else_and_in_place_is_the_same(dtype: torch.dtype
         return [*stats, out]
 
     whole = run(logits, slice(0, 50))
-    memory = torch.zeros(50, 151, dtype=dtype)
-    strided = memory[:, 5:144]  # rows that begin anywhere
+    memory = torch.zeros(50, 1411, dtype=dtype)
+    strided = memory[:, 5:1404]  # rows that begin anywhere
     strided.copy_(logits)
     for other in (run(logits, slice(0, 50), threads=3), run(logits.clone(), slice(0, 50), threads=2, inplace=True)):
         assert all(torch.equal(a, b) for a, b in zip(whole, other, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(whole, run(strided, slice(0, 50), threads=2, inplace=True), strict=True))
     assert bool((memory[:, :5] == 0).all())
-    assert bool((memory[:, 144:] == 0).all())
+    assert bool((memory[:, 1404:] == 0).all())
     for part in (slice(0, 1), slice(20, 23), slice(33, 50)):
         alone = run(logits[part], part)
         assert all(torch.equal(a[part], b) for a, b in zip(whole, alone, strict=True))

@@ -82,7 +82,7 @@ def test_twice_the_same_bits(options: dict[str, Any], device: torch.device, many
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", LOSSES)
 def test_threads_change_no_bit(options: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    b = policy_batch(rows=700, samples=40, vocab=131, dtype=dtype)
+    b = policy_batch(rows=700, samples=40, hidden_size=64, vocab=131, dtype=dtype)
     results = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
