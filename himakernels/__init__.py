@@ -1,5 +1,6 @@
 """himakernels: fused kernels for hierarchical multi-agent GRPO."""
 
+from himakernels import openmp as _openmp  # noqa: F401  (before torch)
 from himakernels.kv_pool import KVPool
 from himakernels.ops.group_advantages import GroupAdvantages, group_advantages, group_advantages_reference
 from himakernels.ops.grouped_lora import grouped_lora, grouped_lora_reference

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import himakernels
+from himakernels import openmp
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +47,31 @@ def test_a_loss_on_the_cpu_needs_no_triton() -> None:
         "vrgrpo_loss(hidden, weight, zeros, sample_id=zeros, rewards=torch.tensor([1.0]), group_id=zeros[:1]).loss.backward()\n"
         "assert weight.grad is not None"
     )
+
+
+@pytest.mark.parametrize("source", ["himakernels/openmp.py", "trainer/__init__.py"])
+@pytest.mark.parametrize("chosen", [{}, *({name: "1"} for name in openmp.SETTINGS), {"OMP_WAIT_POLICY": "active"}])
+def test_threads_sleep_while_they_wait(source: str, chosen: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user has chosen."""
+    for name in openmp.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    runpy.run_path(str(ROOT / source))
+    found = {name: os.environ[name] for name in openmp.SETTINGS if name in os.environ}
+    assert found == (chosen or {"OMP_WAIT_POLICY": "passive"})
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("package", ["bench", "trainer, torch"])
+def test_openmp_takes_note(package: str) -> None:
+    """The library prints what it was started with: the variable was there when torch loaded it."""
+    environment = {k: v for k, v in os.environ.items() if k not in openmp.SETTINGS} | {"OMP_DISPLAY_ENV": "true"}
+    command = [sys.executable, "-c", f"import {package}"]
+    said = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=True).stderr
+    if "OMP_WAIT_POLICY" not in said:
+        pytest.skip("this torch has no OpenMP")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
 
 
 def test_the_public_list_is_sorted_and_complete() -> None:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     (
         "himakernels._core",
+        "himakernels.openmp",
         "himakernels.arrays",
         "himakernels.checks",
         "himakernels.backend",
