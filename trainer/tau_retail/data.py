@@ -6,13 +6,13 @@ tools.json                                a list of OpenAI function schemas
 tasks_<split>.jsonl                       one task a line: id, user_id, instruction, actions, outputs
 """
 
-import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from trainer.react import Action
+from trainer.reading import load_json
 from trainer.tau_retail import tools  # noqa: F401 - registers them
 from trainer.tau_retail.registry import Toolbox
 from trainer.tau_retail.shapes import ORDER, PRODUCT, TASK, TOOL, USER, Each, check_links, check_shape
@@ -102,7 +102,7 @@ def _text(path: Path) -> str:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return load_json(text, finite=False)  # a check says in which row a number isn't finite
     except ValueError as error:
         raise ValueError(f"{where}: expected JSON, got an error: {error}") from error
 
@@ -116,7 +116,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 def _tasks(path: Path) -> tuple[Task, ...]:
     tasks = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
             where = f"{path.name}: line {number}"
             row = _json(line, where)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from trainer.hima_ecom.tools.registry import ToolError, is_text, shown
+from trainer.reading import short
 from trainer.tau_retail.world import World
 
 MAX_TEXT = 10_000  # characters of a string argument
@@ -61,10 +62,7 @@ class Toolbox:
                     f"got {', '.join(parameters['properties']) or 'none'}"
                 )
             for key, schema in parameters["properties"].items():
-                if schema["type"] != "string" and (schema["type"], schema.get("items", {}).get("type")) != ("array", "string"):
-                    raise ValueError(
-                        f"tools.json: {name}: {key}: expected a string or a list of strings, got {schema['type']!r}"
-                    )
+                _check_schema(f"tools.json: {name}: {key}", schema)
 
     def call(self, world: World, name: Any, arguments: Any) -> Result:
         """Runs one tool; gives compact JSON, {"error": reason} where it was refused, which leaves the state as it was."""
@@ -77,6 +75,17 @@ class Toolbox:
         except ToolError as error:
             world.restore(before)
             return _refusal(str(error))
+
+
+def _check_schema(where: str, schema: dict[str, Any]) -> None:
+    """Raises ValueError unless an argument is a string, perhaps one of some, or a list of strings."""
+    items, choices = schema.get("items"), schema.get("enum", [""])
+    listed = schema["type"] == "array" and isinstance(items, dict) and items.get("type") == "string"
+    if schema["type"] != "string" and not listed:
+        got = f"{short(schema['type'])} of {short(items)}" if schema["type"] == "array" else short(schema["type"])
+        raise ValueError(f"{where}: expected a string or a list of strings, got {got}")
+    if not isinstance(choices, list) or not choices or not all(isinstance(choice, str) for choice in choices):
+        raise ValueError(f"{where}: enum: expected a list of at least one string, got {short(choices)}")
 
 
 def _check(name: str, arguments: Any, parameters: dict[str, Any]) -> None:

@@ -40,6 +40,9 @@ def test_a_missing_file(small_folder: Path, name: str) -> None:
         ("orders.json", "{}", "orders.json: expected {order id: order} with at least one row, got none"),
         ("tools.json", "[]", "tools.json: expected each of calculate, .* once, got "),
         ("tasks_dev.jsonl", '\n{"id": 1}\n', r"tasks_dev.jsonl: line 2: expected the key 'user_id', got 'id'"),
+        ("orders.json", '{"a":' * 70 + "1" + "}" * 70, "orders.json: expected JSON, got an error: expected at most 64 levels"),
+        ("tasks_dev.jsonl", "[" * 100_000, "tasks_dev.jsonl: line 1: expected JSON, got an error: expected at most 64 levels"),
+        ("tasks_dev.jsonl", '{"id": NaN, "user_id": "ann"}', r"tasks_dev.jsonl: line 1\['id'\]: expected an integer, got nan"),
         ("tasks_dev.jsonl", "nonsense", r"tasks_dev.jsonl: line 1: expected JSON"),
     ],
 )
@@ -72,9 +75,41 @@ def test_a_task_twice(small_folder: Path) -> None:
         ("orders.json", lambda d: d["#W1"].update(user_id="eve"), r"orders.json\['#W1'\]: expected a user .*, got 'eve'"),
         ("orders.json", lambda d: d["#W1"].update(payment_history=[]), "expected at least one payment, got none"),
         ("orders.json", lambda d: d["#W1"]["payment_history"][0].update(payment_method_id="x"), "method of its user, got 'x'"),
-        ("orders.json", lambda d: d["#W1"]["payment_history"][0].update(amount=True), "expected a number, got True"),
+        ("orders.json", lambda d: d["#W1"]["payment_history"][0].update(amount=True), "expected a finite number, got True"),
         ("orders.json", lambda d: d["#W1"]["items"][0].update(product_id="x"), "a product of products.json, got 'x'"),
         ("orders.json", lambda d: d["#W1"].update(items={}), r"\['items'\]: expected a list, got an object"),
+        ("orders.json", lambda d: d["#W1"].update(items=None), r"orders.json\['#W1'\]\['items'\]: expected a list, got null"),
+        (
+            "orders.json",
+            lambda d: d["#W1"]["items"][0].update(price=float("nan")),
+            r"orders.json\['#W1'\]\['items'\]\[0\]\['price'\]: expected a finite number, got nan",
+        ),
+        (
+            "orders.json",
+            lambda d: d["#W1"]["items"][0].update(price=10**400),
+            r"\['price'\]: expected a finite number, got inf",
+        ),
+        ("orders.json", lambda d: d["#W1"]["payment_history"][0].update(amount="1"), r"expected a finite number, got '1'"),
+        ("orders.json", lambda d: d["#W1"].update(status="\ud800"), r"\['status'\]: expected valid Unicode, got '\\ud800'"),
+        (
+            "products.json",
+            lambda d: first(first(d)["variants"]).update(price=float("-inf")),
+            r"expected a finite number, got -inf",
+        ),
+        (
+            "users.json",
+            lambda d: d["ann"]["payment_methods"]["gift_card_1"].update(balance=float("nan")),
+            r"users.json\['ann'\]\['payment_methods'\]\['gift_card_1'\]\['balance'\]: expected a finite number, got nan",
+        ),
+        ("users.json", lambda d: d["ann"].update(address=None), r"\['address'\]: expected an object, got null"),
+        ("users.json", lambda d: d["ann"].update(orders=None), r"\['orders'\]: expected a list, got null"),
+        (
+            "tools.json",
+            lambda d: parameters(d, "think")["properties"]["thought"].update(type="array", items=None),
+            r"tools.json: think: thought: expected a string or a list of strings, got 'array' of None",
+        ),
+        ("tools.json", lambda d: parameters(d, "think")["properties"]["thought"].update(enum="abc"), r"enum: expected a list"),
+        ("tools.json", lambda d: parameters(d, "think")["properties"]["thought"].update(enum=[3]), r"enum: expected a list"),
         ("products.json", lambda d: d.update(P1=[]), r"products.json\['P1'\]: expected an object, got a list"),
         ("tools.json", lambda d: d.append(d[0]), "expected each of .* once"),
         ("tools.json", lambda d: d.pop(), "expected each of .* once"),
@@ -92,6 +127,17 @@ def test_a_row_of_another_shape(small_folder: Path, name: str, change: Callable[
     (small_folder / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         load(small_folder)
+
+
+def test_a_line_separator_is_no_end_of_a_line(small_folder: Path) -> None:
+    path = small_folder / "tasks_dev.jsonl"
+    row = json.loads(path.read_text().split("\n")[0]) | {"id": 99, "instruction": "First.\u2028Second."}
+    path.write_text(path.read_text() + json.dumps(row, ensure_ascii=False) + "\n")
+    assert load(small_folder).tasks["dev"][-1].instruction == "First.\u2028Second."
+
+
+def first(rows: dict[str, Any]) -> Any:
+    return next(iter(rows.values()))
 
 
 def parameters(schemas: list[dict[str, Any]], name: str) -> dict[str, Any]:
