@@ -25,6 +25,7 @@ from trainer.kinds import check_fields
 from trainer.memory import MemoryConfig
 from trainer.models import ModelConfig
 from trainer.prompts import Style
+from trainer.reading import check_seed
 from trainer.step import LearnerConfig
 from trainer.vrgrpo import VRGRPOConfig
 
@@ -48,6 +49,7 @@ class DataConfig:
     test_tasks: int = 100  # of each column, from templates that neither SFT nor RL have
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         check_choice("world", self.world, ("small", "full"))
         for name, known in (("columns", COLUMNS), ("languages", LANGUAGES)):
             chosen = getattr(self, name)
@@ -116,7 +118,7 @@ class TrainConfig:
     """A whole run. The defaults train the tiny model from scratch."""
 
     output_dir: str = "runs/hima"  # everything that the run writes
-    seed: int = 0  # of adapters, of the order of samples and queries, and of everything that is sampled
+    seed: int = 0  # from 0 to 2^63 - 1; of adapters, of the order of samples and queries, and of everything that is sampled
     init_from: str | None = None  # saved policies (RUN/sft/policies) to begin RL with, in place of `model` and SFT
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -146,6 +148,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_seed("seed", self.seed)
         for name in ("queries_per_step", "logging_steps", "eval_steps", "save_steps", "save_total_limit"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))

@@ -16,13 +16,25 @@ import dacite
 import yaml
 
 from trainer.kinds import in_words, shown
+from trainer.reading import short
 
+MAX_TEXT = 2**17  # characters of a file: PyYAML reads some 100,000 a second
+MAX_VALUES = 10_000  # of a file; what an alias stands for counts as often as the alias stands there
+MAX_DEPTH = 32
 T = TypeVar("T")
 Key = tuple[str, ...]  # ("learner", "learning_rate")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and 1e-3 and 010 are the numbers that they are in YAML 1.2 and everywhere else."""
+    """Safe, and 1e-3 and 010 are the numbers that they are in YAML 1.2 and everywhere else. A text that is nothing of its tag
+    is an error of YAML."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError):  # such as the 99th of a month
+            wrong = f"expected a value of {node.tag}, got {short(node.value)}"
+            raise yaml.constructor.ConstructorError(None, None, wrong, node.start_mark) from None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -30,7 +42,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _FLOAT = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
 )
 _INT = re.compile(r"[-+]?[0-9][0-9_]*$")
 for _loader in (_Loader, _Dumper):
@@ -54,7 +66,8 @@ def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
     if path is not None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: expected a YAML file, got none")
-        found = _parse(Path(path).read_text(encoding="utf-8"), str(path), places)
+        with open(path, encoding="utf-8") as file:
+            found = parse(file.read(MAX_TEXT + 1), str(path), places)
         if found is not None and not isinstance(found, dict):
             raise ValueError(f"{path}: expected a mapping of keys to values, got {type(found).__name__}")
         values = found or {}
@@ -62,15 +75,16 @@ def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
         name, equals, text = override.partition("=")
         key = tuple(name.strip().split("."))
         if not equals or not all(key):
-            raise ValueError(f"{override!r}: expected key=value, such as learner.learning_rate=1e-3")
-        value = _parse(text, repr(override), places, key)
+            raise ValueError(f"{short(override)}: expected key=value, such as learner.learning_rate=1e-3")
+        value = parse(text, short(override), places, key)
         inner = values
         for part in key[:-1]:
             below = inner.get(part)
             inner[part] = inner = dict(below) if isinstance(below, Mapping) else {}
         inner[key[-1]] = value
         for depth in range(1, len(key) + 1):
-            places[key[:depth]] = repr(override) if depth == len(key) else places.get(key[:depth], repr(override))
+            place = short(override)
+            places[key[:depth]] = place if depth == len(key) else places.get(key[:depth], place)
     return values, places
 
 
@@ -87,34 +101,77 @@ def dump(config: Any) -> str:
     return yaml.dump(asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _parse(text: str, where: str, places: dict[Key, str], prefix: Key = ()) -> Any:
+def parse(text: str, where: str, places: dict[Key, str] | None = None, prefix: Key = ()) -> Any:
+    """The value of a YAML text, its sequences as tuples; `places` is told where each key stands.
+
+    Raises: ValueError, beginning with `where`: no YAML; longer, deeper or of more values than the limits above; a key twice; a
+    number out of range.
+    """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{where}: expected at most {MAX_TEXT:,} characters, got more")
     try:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _note(node, prefix, where if prefix else f"{where}:{{line}}", places)
+            _Walk(where, not prefix, {} if places is None else places).visit(node, prefix, 0)
             return _tuples(loader.construct_document(node))
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
         raise ValueError(f"{where}: expected YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise ValueError(f"{where}: expected at most {MAX_DEPTH} levels of nesting, got more") from None
 
 
-def _note(node: yaml.Node, key: Key, where: str, places: dict[Key, str]) -> None:
-    """Where every key stands."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen = set()
-    for name, value in node.value:
-        inner = (*key, str(name.value))
-        place = where.format(line=name.start_mark.line + 1) if "{line}" in where else where
-        if inner in seen:
-            raise ValueError(f"{place}: {'.'.join(inner)}: expected once, got twice")
-        seen.add(inner)
-        places[inner] = place
-        _note(value, inner, where, places)
+class _Walk:
+    """Notes where every key stands, and checks the values, before anything is made of them: aliases share what they stand for
+    until then."""
+
+    def __init__(self, where: str, by_line: bool, places: dict[Key, str]) -> None:
+        self.where, self.by_line, self.places, self.values = where, by_line, places, 0
+
+    def visit(self, node: yaml.Node, key: Key, depth: int) -> None:
+        """Raises: ValueError."""
+        self.values += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{self._place(node)}: expected at most {MAX_DEPTH} levels of nesting, got more")
+        if self.values > MAX_VALUES:
+            raise ValueError(f"{self._place(node)}: expected at most {MAX_VALUES:,} values with those of aliases, got more")
+        if isinstance(node, yaml.MappingNode):
+            self._mapping(node, key, depth)
+        elif isinstance(node, yaml.SequenceNode):
+            for inner in node.value:
+                self.visit(inner, key, depth + 1)
+        elif (wrong := _out_of_range(node)) is not None:
+            raise ValueError(f"{self._place(node)}: {'.'.join(key)}: expected {wrong}, got {short(node.value)}")
+
+    def _mapping(self, node: yaml.MappingNode, key: Key, depth: int) -> None:
+        seen = set()
+        for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise ValueError(f"{self._place(name)}: expected a text as key, got a {name.id}")
+            inner = (*key, str(name.value))
+            place = self._place(name)
+            if inner in seen:
+                raise ValueError(f"{place}: {'.'.join(inner)}: expected once, got twice")
+            seen.add(inner)
+            self.places[inner] = place
+            self.visit(value, inner, depth + 1)
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.where}:{node.start_mark.line + 1}" if self.by_line else self.where
+
+
+def _out_of_range(node: yaml.Node) -> str | None:
+    """The range that a number is outside of, in words; None for any other value."""
+    kind, text = node.tag.rpartition(":")[2], str(node.value).replace("_", "").lstrip("+-")
+    if kind == "int" and (len(text) > 19 or (text.isdecimal() and int(text) >= 2**63)):
+        return "a whole number of at most 64 bits"
+    if kind == "float" and _FLOAT.match(text) and text.lower() not in (".inf", ".nan") and math.isinf(float(text)):
+        return "a number that a float can hold"
+    return None
 
 
 def _tuples(value: Any) -> Any:

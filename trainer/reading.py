@@ -70,12 +70,22 @@ def exact(value: object) -> Fraction:
     raise ValueError(f"expected a number, got {short(value)}")
 
 
+def check_seed(name: str, value: object) -> int:
+    """The seed of a run, a store or an evaluation: in the range that every generator behind it takes.
+
+    Raises: ValueError unless it is a whole number from 0 to 2^63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"{name}: expected a whole number from 0 to 2^63 - 1, got {short(value)}")
+    return value
+
+
 def lines(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterator[tuple[int, str]]:
     """(number, text) of the lines of a UTF-8 file, counted from 1, each with its newline.
 
     Raises: OSError; ValueError for a line of more than 2^24 characters, and by `errors` for what isn't UTF-8.
     """
-    with open(path, encoding="utf-8", errors=errors, newline="\n") as file:
+    with open(path, encoding="utf-8", errors=errors) as file:
         for number in count(1):
             text = file.readline(MAX_LINE + 1)
             if not text:

@@ -1,6 +1,7 @@
 """A configuration is read back as it was written; what is wrong with one says where, which key, and what was meant."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,46 @@ def test_only_chosen_families_are_played() -> None:
     setting = hima_ecom_setting(data)
     assert [task.family for task in setting.tasks] == ["warranty"] * 3
     assert {sample.family for sample in setting.samples(0.5)} == {"warranty"}
+
+
+def nested(form: str) -> str:
+    """Eight levels of aliases, each ten times the one above: 294 bytes that stand for 10^8 values."""
+    levels = [f"l{i}: &{chr(97 + i)} " + form.format(",".join([f"*{chr(96 + i)}"] * 10)) for i in range(1, 9)]
+    return "\n".join(["l0: &a {x: 1}", *levels])
+
+
+ENDLESS = {
+    nested("[{}]"): r"a.yaml:1: expected at most 10,000 values with those of aliases, got more$",
+    nested("{{<<: [{}]}}"): r"a.yaml:1: expected at most 10,000 values with those of aliases, got more$",
+    "seed: &a [*a]": r"a.yaml:1: expected at most 32 levels of nesting, got more$",
+    "seed: " + "[" * 50_000: r"a.yaml: expected at most 32 levels of nesting, got more$",
+    "#" * 200_000: r"a.yaml: expected at most 131,072 characters, got more$",
+    "seed: " + "0" * 16_000 + "x": r"a.yaml:1: seed: expected a whole number, got '0000",
+    "seed: " + "9" * 5_000: r"a.yaml:1: seed: expected a whole number of at most 64 bits, got '999",
+    "max_steps: 9223372036854775808": r"a.yaml:1: max_steps: expected a whole number of at most 64 bits, got '922",
+    "rl: {eps: 1e999}": r"a.yaml:1: rl.eps: expected a number that a float can hold, got '1e999'$",
+    "seed: -1": r"a.yaml:1: seed: expected a whole number from 0 to 2\^63 - 1, got -1$",
+    "data: {seed: -1}": r"a.yaml:1: data.seed: expected a whole number from 0 to 2\^63 - 1, got -1$",
+    "seed: 18446744073709551616": r"a.yaml:1: seed: expected a whole number of at most 64 bits, got '184",
+    "seed: 2001-99-99": r"a.yaml: expected YAML: expected a value of tag:yaml.org,2002:timestamp, got '2001-99-99' .*line 1",
+    "seed: !!int ''": r"a.yaml: expected YAML: expected a value of tag:yaml.org,2002:int, got ''",
+    "? [a]\n: b": r"a.yaml:1: expected a text as key, got a sequence$",
+    "\0": r"a.yaml: expected YAML: unacceptable character",
+}
+
+
+@pytest.mark.parametrize("text", ENDLESS, ids=lambda text: text[:20])
+def test_no_file_asks_for_endless_work(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    begin = time.process_time()
+    with pytest.raises(ValueError, match=ENDLESS[text]):
+        TrainConfig.load(tmp_path / "a.yaml")
+    assert time.process_time() - begin < 3
+
+
+def test_aliases_and_the_largest_seed_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("seed: 9223372036854775807\nlearner: {learning_rate: &rate 1_0.5e-3}\nsft: {learning_rate: *rate}\n")
+    config = TrainConfig.load(path, ["learner.max_grad_norm=.inf"])
+    assert (config.seed, config.learner.learning_rate, config.sft.learning_rate) == (2**63 - 1, 0.0105, 0.0105)
+    assert config.learner.max_grad_norm == float("inf")

@@ -99,7 +99,7 @@ def test_what_is_no_exact_number_is_an_error_at_once(value: object) -> None:
 def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes("a\u2028b\r\nc\n\nd".encode())
-    assert list(lines(path)) == [(1, "a\u2028b\r\n"), (2, "c\n"), (3, "\n"), (4, "d")]
+    assert list(lines(path)) == [(1, "a\u2028b\n"), (2, "c\n"), (3, "\n"), (4, "d")]
     monkeypatch.setattr(reading, "MAX_LINE", 100)
     with pytest.raises(ValueError, match="/dev/zero: line 1: expected at most 100 characters, got more"):
         list(lines("/dev/zero"))
