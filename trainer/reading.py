@@ -67,7 +67,7 @@ def exact(value: object) -> Fraction:
             return Fraction(value)
     except (ValueError, ArithmeticError):
         pass
-    raise ValueError(f"expected a number, got {short(value)}")
+    raise ValueError(f"expected a number as text, got {short(value)}")
 
 
 def check_seed(name: str, value: object) -> int:

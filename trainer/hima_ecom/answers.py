@@ -17,6 +17,7 @@ _DAY_AFTER = re.compile(rf"\b({MONTH})\s+0?(\d{{1,2}})(?:st|nd|rd|th)?\b", re.IG
 _DAY_BEFORE = re.compile(rf"\b0?(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?({MONTH})", re.IGNORECASE)
 _SLASHES = re.compile(r"\b(\d{4})/(\d{2})/(\d{2})\b")
 MAX_WORDS = 120  # of an answer; a longer one is not an answer but a dump
+MAX_LETTERS = 4000  # likewise; within them every number can be read
 
 _REFUSALS = (
     "cannot", "can't", "can not", "could not", "couldn't", "can no longer", "unable", "not able", "not possible", "no longer",
@@ -56,7 +57,7 @@ def own_words(answer: str, query: str) -> list[str]:
     and six words or all of it (a short question and its answer share most of their words)."""
     words, asked = tokens(answer), tokens(query)
     least = min(len(asked), max(6, 3 * len(asked) // 4))
-    while least:
+    while 0 < least <= len(words):
         run = SequenceMatcher(None, words, asked, autojunk=False).find_longest_match()
         if run.size < least:
             break
@@ -135,8 +136,10 @@ def refuses(answer: str) -> bool:
 
 
 def too_long(answer: str) -> bool:
-    """Whether an answer is a dump that might contain anything."""
-    return len(tokens(answer)) > MAX_WORDS
+    """Return True for a dump that might contain anything: more than MAX_LETTERS characters, also in NFKC, or than MAX_WORDS
+    words."""
+    long = len(answer) > MAX_LETTERS or len(unicodedata.normalize("NFKC", answer)) > MAX_LETTERS
+    return long or len(tokens(answer)) > MAX_WORDS
 
 
 def says_first(answer: str, values: Sequence[str], others: Sequence[str], query: str = "") -> bool:

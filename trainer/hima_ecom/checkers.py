@@ -16,8 +16,10 @@ A specification is a JSON object, one of:
   reasons, before any W, which are other reasons, and the store is as it was.
 - `{"kind": "all", "parts": [S, ...]}`: the mean of the parts, so 1 only where all hold.
 
-What an answer says counts for nothing where it is a dump: longer than 120 words, or naming more than two kinds of ids, dates,
-times or quantities that neither the query nor the specification names (see `kinds`).
+Numbers are texts of at most 400 characters, exponents at most 308.
+
+What an answer says counts for nothing where it is a dump: longer than 120 words or 4,000 characters, or naming more than two
+kinds of ids, dates, times or quantities that neither the query nor the specification names (see `kinds`).
 """
 
 import json
@@ -32,6 +34,7 @@ from trainer.hima_ecom.quantities import quantities
 from trainer.hima_ecom.spelling import plain
 from trainer.hima_ecom.tools.registry import REGISTRY
 from trainer.hima_ecom.world import World
+from trainer.reading import exact, short
 from trainer.types import Call
 
 KINDS = {
@@ -69,7 +72,7 @@ def _numbers(spec: dict[str, Any]) -> set[Fraction]:
     """The numbers that an answer must name."""
     if spec.get("kind") == "all":
         return {number for part in spec["parts"] for number in _numbers(part)}
-    return {Fraction(spec["value"])} if spec.get("kind") == "number" else set()
+    return {exact(spec["value"])} if spec.get("kind") == "number" else set()
 
 
 def _texts_of(spec: dict[str, Any]) -> list[str]:
@@ -100,7 +103,7 @@ def _check(spec: dict[str, Any], evidence: Evidence, known: set[Fraction], texts
     if kind == "text":
         return 0.0 if answers.guesses(answer, texts, evidence.query) else _text(spec, answer, evidence.query)
     if kind == "number":
-        value, tolerance = Fraction(spec["value"]), Fraction(spec.get("tolerance", "0"))
+        value, tolerance = exact(spec["value"]), exact(spec.get("tolerance", "0"))
         return float(answers.says_number(answer, value, spec.get("unit"), tolerance, known))
     given = answers.says_first(answer, spec["reasons"], spec.get("reject", ()), evidence.query)
     refused = answers.refuses(answer) and given
@@ -176,24 +179,27 @@ def problems(spec: Any, where: str = "checker") -> list[str]:
     """What is wrong with a specification, each as a sentence; empty if nothing is."""
     if not isinstance(spec, dict) or not isinstance(spec.get("kind"), str) or spec["kind"] not in KINDS:
         got = spec.get("kind") if isinstance(spec, dict) else spec
-        return [f"{where}: expected an object whose kind is one of {', '.join(KINDS)}, got {got!r}"]
+        return [f"{where}: expected an object whose kind is one of {', '.join(KINDS)}, got {short(got)}"]
     missing = [name for name in KINDS[spec["kind"]] if name not in spec]
     if missing:
         return [f"{where}: a {spec['kind']} checker needs {', '.join(missing)}"]
     found = []
     if spec["kind"] == "all":
         if not isinstance(spec["parts"], list) or not spec["parts"]:
-            return [f"{where}.parts: expected a list of at least one checker, got {spec['parts']!r}"]
+            return [f"{where}.parts: expected a list of at least one checker, got {short(spec['parts'])}"]
         for i, part in enumerate(spec["parts"]):
             found += problems(part, f"{where}.parts[{i}]")
     elif spec["kind"] == "number":
         for name in ("value", "tolerance"):
             try:
-                Fraction(spec.get(name, "0"))
-            except (ValueError, TypeError, ArithmeticError):
-                found.append(f"{where}.{name}: expected a number as text, got {spec[name]!r}")
+                number = exact(spec.get(name, "0"))
+            except ValueError as error:
+                found.append(f"{where}.{name}: {error}")
+            else:
+                if name == "tolerance" and number < 0:
+                    found.append(f"{where}.tolerance: expected a number of at least 0, got {short(spec[name])}")
         if not isinstance(spec.get("unit"), str | None):
-            found.append(f"{where}.unit: expected a text or null, got {spec['unit']!r}")
+            found.append(f"{where}.unit: expected a text or null, got {short(spec['unit'])}")
     elif spec["kind"] in ("state", "calls"):
         wanted = ("name", "arguments") if spec["kind"] == "state" else ("agent", "name", "arguments")
         calls = spec["calls"]
@@ -205,15 +211,15 @@ def problems(spec: Any, where: str = "checker") -> list[str]:
             found.append(f"{where}.calls: expected at least one call")
     elif spec["kind"] == "text":
         if not isinstance(spec["value"], str):
-            found.append(f"{where}.value: expected a text, got {spec['value']!r}")
+            found.append(f"{where}.value: expected a text, got {short(spec['value'])}")
         for name in ("accept", "reject"):
             if not _texts(spec.get(name, [])):
-                found.append(f"{where}.{name}: expected a list of texts, got {spec[name]!r}")
+                found.append(f"{where}.{name}: expected a list of texts, got {short(spec[name])}")
     elif spec["kind"] == "refusal":
         if not (_texts(spec["reasons"]) and spec["reasons"]):
-            found.append(f"{where}.reasons: expected a list of at least one text, got {spec['reasons']!r}")
+            found.append(f"{where}.reasons: expected a list of at least one text, got {short(spec['reasons'])}")
         if not _texts(spec.get("reject", [])):
-            found.append(f"{where}.reject: expected a list of texts, got {spec['reject']!r}")
+            found.append(f"{where}.reject: expected a list of texts, got {short(spec['reject'])}")
     return found
 
 

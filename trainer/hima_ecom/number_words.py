@@ -19,7 +19,8 @@ _ENGLISH = re.compile(
     re.IGNORECASE,
 )
 # "the two parcels" counts nothing, nor does "one" unless a unit follows.
-_KNOWN_ONES = re.compile(r"\b(?:the|these|those|either|both|all|other|last|first|next|of|every|each)\s+$", re.IGNORECASE)
+_KNOWN_ONES = re.compile(r"\b(?:the|these|those|either|both|all|other|last|first|next|of|every|each)$", re.IGNORECASE)
+_LONGEST = len("either")  # of these
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _PLACES = {"十": 10, "百": 100, "千": 1000}
 _CHINESE = re.compile(r"[零〇一二两三四五六七八九十百千万]+")
@@ -41,15 +42,23 @@ def worded(text: str) -> Iterator[Worded]:
     """Every number in words of a text in NFKC, the English ones first."""
     for match in _ENGLISH.finditer(text):
         value = _english(match.group().lower())
-        alone = value != 1 and _KNOWN_ONES.search(text, 0, match.start()) is None
+        alone = value != 1 and not _is_known(text, match.start())
         yield Worded(match.start(), match.end(), value, alone)
     for match in _CHINESE.finditer(text):
-        before, after = text[: match.start()], text[match.end() : match.end() + 1]
+        before, after = text[max(0, match.start() - 3) : match.start()], text[match.end() : match.end() + 1]
         number = chinese_number(match.group())
         if number is None or before.endswith(_NO_COUNT_BEFORE) or after in _NO_COUNT_AFTER:
             continue
         alone = (bool(_COUNTED.match(after)) if after else False) or before.endswith("百分之")
         yield Worded(match.start(), match.end(), Fraction(number), alone and number != 1)
+
+
+def _is_known(text: str, start: int) -> bool:
+    """Return True where one of _KNOWN_ONES and white space stand before `start`; nothing further back is read."""
+    end = start
+    while end and text[end - 1].isspace():
+        end -= 1
+    return end < start and _KNOWN_ONES.search(text, max(0, end - _LONGEST), end) is not None
 
 
 def _english(words: str) -> Fraction:
@@ -74,7 +83,7 @@ def _english(words: str) -> Fraction:
 
 
 def chinese_number(text: str) -> int | None:
-    """The value of a Chinese numeral below 100 million; None for what is none, such as 二三."""
+    """The value of a Chinese numeral below 100 million; None for what is none, such as 二三 or 万万."""
     high, wan, low = text.rpartition("万")
     parts = [_below_wan(part) for part in ((high, low) if wan else (low,)) if part]
     if not parts or None in parts or (wan and not high):
@@ -91,7 +100,7 @@ def _below_wan(text: str) -> int | None:
                 return None
             digit = _DIGITS[character]
         else:
-            place = _PLACES[character]
+            place = _PLACES.get(character, last)
             if place >= last or (digit is None and place != 10):
                 return None
             total, digit, last = total + (1 if digit is None or digit == 0 else digit) * place, None, place

@@ -12,7 +12,7 @@ from trainer.hima_ecom.tools.conversion import CURRENCIES, TEMPERATURES, UNITS, 
 _LETTER = r"[^\W\d_㐀-鿿]"  # of an alphabet; a Chinese character beside a number is a word of its own
 _NUMBER = re.compile(
     rf"(?<!{_LETTER})(?<![\d_.])(?<!\d[-:,])[-+]?(?:"
-    r"(?P<comma>[1-9]\d{0,2}(?:(?:\.\d{3})+|(?:[ ']\d{3})+),\d{1,2}|0,\d+|\d+,(?:\d{1,2}|\d{4,}))"  # 1.098,41 and 0,5
+    r"(?P<comma>[1-9]\d{0,2}(?:(?:\.\d{3})+|(?:[ ']\d{3}){1,20}),\d{1,2}|0,\d+|\d+,(?:\d{1,2}|\d{4,}))"  # 1.098,41 and 0,5
     r"|(?P<dots>[1-9]\d{0,2}(?:\.\d{3}){2,})"  # 1.098.410
     r"|[1-9]\d{0,2}(?:[,']\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"  # 1,098.41 and 1098.41
     r")(?!\d|[.,:\-]\d|[A-Za-z]\d)"
@@ -68,6 +68,10 @@ _UNIT = re.compile(
 )
 
 
+MAX_TEXT = 20_000  # characters in which numbers are looked for
+MAX_NUMBER = 4000  # characters of a number; Python makes whole numbers of up to 4,300 digits
+
+
 class Quantity(NamedTuple):
     """A number as written, and its unit in the store's spelling, or "pound" or "dollar"; None if no unit is beside it."""
 
@@ -76,7 +80,7 @@ class Quantity(NamedTuple):
 
 
 def quantities(text: str) -> list[Quantity]:
-    """Every number of a text that is no part of an id, a date or a time."""
+    """Every number of a text that is no part of an id, a date or a time; of the first 20,000 characters, and of up to 4,000."""
     return list(_quantities(text))
 
 
@@ -89,12 +93,13 @@ def _quantities(text: str) -> tuple[Quantity, ...]:
         unit = _unit_at(text, match.end())
         if unit not in CURRENCIES and _BEFORE.get(sign):
             unit = _BEFORE[sign]
-        found.append(Quantity(_value(match), unit))
+        if len(match.group()) <= MAX_NUMBER:
+            found.append(Quantity(_value(match), unit))
     return tuple(found)
 
 
 def _without_dates(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
+    text = unicodedata.normalize("NFKC", text[:MAX_TEXT])[:MAX_TEXT].replace("−", "-").replace("’", "'")
     for what in (DATE, _CLOCK):
         text = what.sub(lambda match: " " * len(match.group()), text)
     return text

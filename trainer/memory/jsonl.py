@@ -12,10 +12,11 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from trainer.escaping import for_json
 from trainer.memory.memory import Memory, check_text
 from trainer.memory.store import Entry
+from trainer.reading import lines, load_json, short
 
 FIELDS = ("agent", "key", "strategy", "weight", "reward", "uses", "last_use", "episode", "step")
 REQUIRED = FIELDS[:3]
@@ -23,7 +24,7 @@ REQUIRED = FIELDS[:3]
 
 def to_line(entry: Entry) -> str:
     """One entry as one line, without its end and without the id, which is the file's own."""
-    return json.dumps({name: getattr(entry, name) for name in FIELDS}, ensure_ascii=False)
+    return for_json(json.dumps({name: getattr(entry, name) for name in FIELDS}, ensure_ascii=False))
 
 
 def from_line(line: str) -> Entry:
@@ -32,18 +33,15 @@ def from_line(line: str) -> Entry:
     Raises:
         ValueError: what is wrong: field, expected, got.
     """
-    try:
-        found = json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("expected a JSON object of an entry, got JSON nested too deep") from None
+    found = load_json(line, once=True)
     if not isinstance(found, dict):
-        raise ValueError(f"expected a JSON object of an entry, got {found!r}")
+        raise ValueError(f"expected a JSON object of an entry, got {short(found)}")
     for name in REQUIRED:
         if name not in found:
             raise ValueError(f"{name}: expected a text, got no such field")
     for name in found:
         if name not in FIELDS:
-            raise ValueError(f"{name}: expected one of {', '.join(FIELDS)}, got another field")
+            raise ValueError(f"{name[:60]}: expected one of {', '.join(FIELDS)}, got another field")
     entry = Entry(0, **found)
     try:
         for name in (*REQUIRED, "episode"):
@@ -79,14 +77,13 @@ def read_entries(path: str | os.PathLike[str]) -> Iterator[Entry]:
     Raises:
         ValueError: the first bad line: its number and what is wrong.
     """
-    with open(path, encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield from_line(line)
-            except ValueError as error:
-                raise ValueError(f"{os.fspath(path)}, line {number}: {error}") from error
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        try:
+            yield from_line(line)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}, line {number}: {error}") from error
 
 
 def import_entries(memory: Memory, path: str | os.PathLike[str]) -> int:
@@ -114,22 +111,11 @@ def import_entries(memory: Memory, path: str | os.PathLike[str]) -> int:
     return len(entries)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("expected each field once, got one twice")
-    return found
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"expected a finite number, got {text}")
-
-
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value!r}")
+        raise ValueError(f"{name}: expected a finite number, got {short(value)}")
 
 
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError(f"{name}: expected an int >= 0, got {value!r}")
+        raise ValueError(f"{name}: expected an int >= 0, got {short(value)}")

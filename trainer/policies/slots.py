@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.hima_ecom.quantities import quantities
+from trainer.hima_ecom.quantities import Quantity, quantities
+from trainer.hima_ecom.tools.registry import MAX_NUMBER
 
 WORD = re.compile(r"[A-Z]\d{3,}(?:-\d+)?|[A-Za-z][A-Za-z'-]*|\d+(?:\.\d+)?|[㐀-鿿]")
 QUOTED = re.compile(r"(?:(?<=')|(?<=\")|(?<=“)|(?<=‘)|(?<=「))[^'\"“”‘’「」]+(?=['\"”’」])")
@@ -35,6 +36,8 @@ _PATTERNS = {
     "text": QUOTED.pattern,
     "equation": r"[-+*/.()\w\s]*?\d?[a-z]\b[-+*/.()\d\sa-z]*=[-+*/.()\d\sa-z]*\d",
 }
+MAX_TEXT = 2000  # characters of a text in which arguments are looked for
+_NEAR = 300  # characters on each side of an equation's "=": a tool takes 200 in all
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SECOND = ("end", "new_product_id")  # the second of their kind where there are two
 _SYNONYMS = {"average": "mean", "smallest": "min", "lowest": "min", "largest": "max", "highest": "max", "total": "sum"}
@@ -69,7 +72,8 @@ def plain(text: str) -> str:
 
 
 def fill(function: Mapping[str, Any], text: str) -> dict[str, Any] | None:
-    """Arguments for a tool; None if a required one isn't in the text."""
+    """Arguments for a tool; None if a required one isn't in the text (its first MAX_TEXT characters)."""
+    text = text[:MAX_TEXT]
     parameters = function["parameters"]
     arguments = {name: _value(name, schema, text) for name, schema in parameters.get("properties", {}).items()}
     if any(arguments[name] is None for name in parameters.get("required", ())):
@@ -82,6 +86,9 @@ def _value(name: str, schema: Mapping[str, Any], text: str) -> Any:
         return _choice(schema["enum"], text)
     if name in _SPECIAL:
         return _SPECIAL[name](schema, text)
+    if name == "equation":  # its pattern takes the cube of the length
+        at = text.find("=")
+        text = text[max(0, at - _NEAR) : at + _NEAR] if at >= 0 else ""
     items = schema.get("type") == "array"
     pattern = _PATTERNS.get(name.removesuffix("s") if items else name)
     found = re.findall(pattern, text) if pattern else []
@@ -102,18 +109,23 @@ def _choice(options: list[Any], text: str) -> Any:
 
 
 def _number(schema: Mapping[str, Any], text: str) -> float | int | None:
-    found = quantities(text)
+    found = _numbers(text)
     if not found:
         return None
     value = next((number.value for number in found if number.unit), found[0].value)
     return int(value) if value.denominator == 1 else float(value)
 
 
+def _numbers(text: str) -> list[Quantity]:
+    """Numbers of a size that tools take."""
+    return [number for number in quantities(text) if abs(number.value) <= MAX_NUMBER]
+
+
 def _days(schema: Mapping[str, Any], text: str) -> int | None:
-    found = re.search(r"(\d+) days?|(\d+) ?天", text)
+    found = re.search(r"(?<!\d)(\d{1,6})(?: days?| ?天)", text)
     if not found:
         return None
-    return int(found.group(1) or found.group(2)) * (-1 if re.search(r"before|ago|earlier|前", text) else 1)
+    return int(found[1]) * (-1 if re.search(r"before|ago|earlier|前", text) else 1)
 
 
 def _options(schema: Mapping[str, Any], text: str) -> list[str]:
@@ -146,7 +158,7 @@ def _expression(schema: Mapping[str, Any], text: str) -> str | None:
 
 
 def _values(schema: Mapping[str, Any], text: str) -> list[float] | None:
-    return [float(number.value) for number in quantities(text)] or None
+    return [float(number.value) for number in _numbers(text)] or None
 
 
 def _query(schema: Mapping[str, Any], text: str) -> str | None:

@@ -14,6 +14,7 @@ from trainer.hima_ecom.dataset.samples import Sample
 from trainer.hima_ecom.tasks.task import COLUMNS, LANGUAGES, SPLITS, Task
 from trainer.hima_ecom.tools.registry import is_text
 from trainer.react import Malformed, parse
+from trainer.reading import lines, load_json, short
 
 AGENTS = ("master", "qa", "efc", "gfc", "math")
 _TEXTS = ("id", "query", "final_response", "family")
@@ -55,12 +56,12 @@ def read_samples(path: str | Path) -> list[Sample]:
 
 
 def validate(path: str | Path) -> Iterator[Problem]:
-    """Every problem of every line. Raises: FileNotFoundError."""
+    """Every problem of every line. Raises: FileNotFoundError; ValueError for a line without an end (see `reading.lines`)."""
     seen: dict[str, int] = {}
     for line, text in _lines(Path(path)):
         try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            record = load_json(text)
+        except ValueError as error:
             yield Problem(line, f"not JSON: {error}")
             continue
         if not isinstance(record, dict):
@@ -73,7 +74,7 @@ def validate(path: str | Path) -> Iterator[Problem]:
         identity = record.get("id")
         if isinstance(identity, str):
             if identity in seen:
-                yield Problem(line, f"id: {identity!r} is that of line {seen[identity]} already")
+                yield Problem(line, f"id: {short(identity)} is that of line {seen[identity]} already")
             seen.setdefault(identity, line)
 
 
@@ -81,15 +82,12 @@ def _checked(path: Path) -> list[tuple[int, dict[str, Any]]]:
     found = list(validate(path))
     if found:
         raise InvalidDatasetError(path, found)
-    return [(line, json.loads(text)) for line, text in _lines(path)]
+    return [(line, load_json(text)) for line, text in _lines(path)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number, text) of the lines that are not blank; bytes that are not UTF-8 are replaced, and no JSON afterwards."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        for number, text in enumerate(file, 1):
-            if text.strip():
-                yield number, text
+    return ((number, text) for number, text in lines(path, errors="surrogateescape") if text.strip())
 
 
 def _task_defaults(line: int, split: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -123,14 +121,14 @@ def _language(text: str) -> str:
 def _common(record: dict[str, Any]) -> Iterator[str]:
     for name in _TEXTS:
         if name in record and not (isinstance(record[name], str) and record[name].strip()):
-            yield f"{name}: expected a text, got {record[name]!r}"
+            yield f"{name}: expected a text, got {short(record[name])}"
     for name, choices in _CHOICES.items():
         if name in record and record[name] not in choices:
-            yield f"{name}: expected one of {', '.join(choices)}, got {record[name]!r}"
+            yield f"{name}: expected one of {', '.join(choices)}, got {short(record[name])}"
     for name, most in (("difficulty", 3), ("minimal_calls", 10_000)):
         value = record.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            yield f"{name}: expected an integer from 1 to {most}, got {value!r}"
+            yield f"{name}: expected an integer from 1 to {most}, got {short(value)}"
 
 
 def _task(record: dict[str, Any]) -> Iterator[str]:
@@ -141,14 +139,14 @@ def _task(record: dict[str, Any]) -> Iterator[str]:
     if "checker" in record:
         yield from problems(record["checker"])
     if not isinstance(record.get("customer_id"), str | None):
-        yield f"customer_id: expected a text or null, got {record['customer_id']!r}"
+        yield f"customer_id: expected a text or null, got {short(record['customer_id'])}"
     trajectory = record.get("trajectory", [])
     if not isinstance(trajectory, list):
-        yield f"trajectory: expected a list, got {trajectory!r}"
+        yield f"trajectory: expected a list, got {short(trajectory)}"
         return
     for i, node in enumerate(trajectory):
         if not isinstance(node, dict) or node.get("agent") not in AGENTS or not isinstance(node.get("text"), str):
-            yield f"trajectory[{i}]: expected {{agent, text}} with an agent of {', '.join(AGENTS)}, got {node!r}"
+            yield f"trajectory[{i}]: expected {{agent, text}} with an agent of {', '.join(AGENTS)}, got {short(node)}"
         elif isinstance(step := parse(node["text"]), Malformed):
             yield f"trajectory[{i}].text: {step.reason}"
 
@@ -159,16 +157,16 @@ def _sample(record: dict[str, Any]) -> Iterator[str]:
     yield from _common(record)
     memory = record.get("memory", [])
     if not isinstance(memory, list) or not all(isinstance(text, str) for text in memory):
-        yield f"memory: expected a list of texts, got {memory!r}"
+        yield f"memory: expected a list of texts, got {short(memory)}"
     messages = record["messages"]
     if not isinstance(messages, list) or not messages:
-        yield f"messages: expected a list of at least one message, got {messages!r}"
+        yield f"messages: expected a list of at least one message, got {short(messages)}"
         return
     for i, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant"):
-            yield f"messages[{i}]: expected an object whose role is system, user or assistant, got {message!r}"
+            yield f"messages[{i}]: expected an object whose role is system, user or assistant, got {short(message)}"
         elif not isinstance(message.get("content"), str):
-            yield f"messages[{i}].content: expected a text, got {message.get('content')!r}"
+            yield f"messages[{i}].content: expected a text, got {short(message.get('content'))}"
         elif message["role"] == "assistant" and isinstance(step := parse(message["content"]), Malformed):
             yield f"messages[{i}].content: {step.reason}"
     if not any(isinstance(message, dict) and message.get("role") == "assistant" for message in messages):
