@@ -10,7 +10,7 @@ from typing import Any
 from trainer.agents import Agent
 from trainer.env import Environment
 from trainer.episode import Episode, Limits
-from trainer.policies.base import CountsTokens, Policy
+from trainer.policies.base import CountsTokens, FailsAlone, Policy, UnansweredError
 from trainer.prompts import Style
 
 ERROR = "error"  # the reason of an end that an exception brought about
@@ -84,7 +84,9 @@ def play(
 ) -> list[Played]:
     """Plays all jobs with at most `parallel` episodes at a time; returns how they went, in the order of the jobs.
 
-    An exception of an environment or a scorer, and a reward that is no number, cost that episode only; a policy's propagate.
+    An exception of an environment or a scorer, a reward that is no number, and a request that the policy had no answer to
+    (`FailsAlone`) cost that episode only. A policy that is lost on the way (`UnansweredError`) costs the episodes that have not
+    ended; what else it raises propagates, as does that where nothing has been played yet.
 
     Args:
         make_env: makes the environment of one episode.
@@ -127,7 +129,17 @@ def play(
             else:
                 running.append(_Running(episode, played))
         if running:
-            _step(policy, running)
+            try:
+                _step(policy, running)
+            except UnansweredError as error:
+                if error.lasting and not any(played.nodes for played in results.values()):
+                    raise
+                for run in running:
+                    _fail(run.played, error)
+                while error.lasting and waiting:
+                    played = results[waiting.popleft().id]
+                    _fail(played, error)
+                    end(played)
             for run in running:
                 if run.played.reason:
                     end(run.played)
@@ -143,7 +155,11 @@ def _step(policy: Policy, running: list[_Running]) -> None:
         raise ValueError(f"policy: expected {len(running)} texts, one for each request, got {len(texts)}")
     tokens = policy.written if isinstance(policy, CountsTokens) else None
     written = [count_by_rule(text) for text in texts] if tokens is None else tokens
-    for run, request, text, count in zip(running, requests, texts, written, strict=True):
+    failed = policy.failed if isinstance(policy, FailsAlone) else [None] * len(texts)
+    for run, request, text, count, failure in zip(running, requests, texts, written, failed, strict=True):
+        if failure is not None:
+            _fail(run.played, failure)
+            continue
         run.played.turns.append((request.agent, text))
         run.played.nodes += 1
         run.played.written += count

@@ -24,6 +24,21 @@ class CountsTokens(Protocol):
     written: list[int] | None  # tokens of each text of the last `act`; None where it could not tell
 
 
+@runtime_checkable
+class FailsAlone(Protocol):
+    """A policy that may fail to say something for some requests."""
+
+    failed: list[Exception | None]  # why each request of the last `act` got no text
+
+
+class UnansweredError(ConnectionError):
+    """No request of a round got an answer. lasting: nor will the next ones, as far as can be told."""
+
+    def __init__(self, message: str, *, lasting: bool) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
 def query_of(request: Request) -> str:
     """The task that the agent works on, without the strategies before it (see `trainer.prompts.first_message`)."""
     tasks = [m.content for m in request.messages if m.role == "user" and not m.content.startswith(_OBSERVATION)]
