@@ -6,6 +6,7 @@ import sys
 from typing import NoReturn
 
 from trainer import command as train
+from trainer.escaping import for_terminal
 from trainer.evaluate import command as evaluate
 from trainer.generate import command as generate
 from trainer.hima_ecom.dataset import command as data
@@ -20,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {for_terminal(message)} (see {self.prog} --help)\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except EXPECTED as error:
-        print(f"hima: {' '.join(str(error).split())}", file=sys.stderr)
+        print(for_terminal(f"hima: {' '.join(str(error).split())}"), file=sys.stderr)
         return 2
     return code
 

@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from trainer.escaping import for_terminal
+
 
 def add_parser(subparsers: Any) -> None:
     """Adds `train` and `sft` to the command line."""
@@ -41,8 +43,10 @@ def _run(args: argparse.Namespace) -> int:
         remove(Path(config.output_dir))
     result = trainer.train(resume_from_checkpoint=args.resume)
     if result.stopped is None:
-        print(f"{config.output_dir}: finished after {result.global_step} steps; the policies are in {config.output_dir}/final")
+        steps = f"finished after {result.global_step} steps; the policies are in {config.output_dir}/final"
+        print(for_terminal(f"{config.output_dir}: {steps}"))
         return 0
     again = shlex.join(["hima", "sft" if args.only_sft else "train", str(args.config), *args.changes, "--resume"])
-    print(f"{config.output_dir}: stopped by {result.stopped} after step {result.global_step}; go on with: {again}")
+    stopped = f"stopped by {result.stopped} after step {result.global_step}; go on with: {again}"
+    print(for_terminal(f"{config.output_dir}: {stopped}"))
     return 128 + signal.Signals[result.stopped]

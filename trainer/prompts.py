@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from trainer.agents import Agent
+from trainer.escaping import for_line
 
 Style = Literal["compact", "json", "brief"]
 
@@ -47,9 +48,10 @@ def system_prompt(agent: Agent, *, style: Style = "compact") -> str:
 
 
 def first_message(query: str, strategies: Sequence[str] = ()) -> str:
-    """An agent's first task in an episode, after the strategies that its memory holds for it."""
+    """An agent's first task in an episode, after the strategies that its memory holds for it, a line each."""
     task = f"Task: {query}"
-    return "\n".join(["Strategies from memory:", *(f"- {text}" for text in strategies), "", task]) if strategies else task
+    lines = [f"- {for_line(text)}" for text in strategies]
+    return "\n".join(["Strategies from memory:", *lines, "", task]) if strategies else task
 
 
 def _json(function: dict[str, Any]) -> str:
@@ -63,7 +65,7 @@ def _signature(function: dict[str, Any]) -> str:
         f"{name}{'' if name in required else '?'}: {_type(schema)}" for name, schema in parameters.get("properties", {}).items()
     ]
     description = function.get("description", "")
-    return f"{function['name']}({', '.join(arguments)})" + (f": {description}" if description else "")
+    return for_line(f"{function['name']}({', '.join(arguments)})" + (f": {description}" if description else ""))
 
 
 def _type(schema: dict[str, Any]) -> str:

@@ -61,6 +61,9 @@ def test_data_is_generated_validated_and_evaluated(capsys: pytest.CaptureFixture
         (["eval", "--policy", "./none", "--adapter", "cook=x"], "--adapter: expected AGENT=NAME"),
         (["eval", "--policy", "expert", "--tau-retail", "missing"], "missing"),
         (["memory", "show", "missing.sqlite"], "missing.sqlite"),
+        (["memory", "show", "a\x1b[2J\x9bb.sqlite"], "a?[2J?b.sqlite"),
+        (["eval", "--policy", "expert", "--seed", "-1"], "--seed: expected a whole number from 0 to 2^63 - 1, got -1"),
+        (["data", "generate", "--out", "d", "--seed", str(2**63)], "--seed: expected a whole number from 0 to 2^63 - 1"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -78,6 +81,8 @@ def test_mistakes_are_one_line(
     [
         ([], "hima: the following arguments are required: COMMAND"),
         (["evil"], "invalid choice: 'evil'"),
+        (["eval", "--policy", "expert", "--\x1b]0;x\x07"], "unrecognized arguments: --?]0;x?"),
+        (["eval", "--policy", "expert", "--limit", "9" * 5000], "expected an integer of at most 9 digits, got '999"),
         (["eval"], "hima eval: the following arguments are required: --policy"),
         (["eval", "--policy", "expert", "--split", "dev"], "invalid choice: 'dev'"),
         (["eval", "--policy", "expert", "--per-column", "0"], "expected an integer of at least 1, got '0'"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from trainer.agents import hima_ecom_agents, single_agent
 from trainer.env import Step
 from trainer.evaluate import Job, Report, evaluate, evaluate_jobs
-from trainer.evaluate.play import count_by_rule
+from trainer.evaluate.command import write_whole
+from trainer.evaluate.play import Played, count_by_rule
+from trainer.evaluate.report import make_report
 from trainer.hima_ecom import World
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks
 from trainer.policies import (
@@ -128,6 +131,23 @@ def test_an_error_costs_its_episode_only() -> None:
         "broken": "RuntimeError: no such coin",
     }
     assert "3 ended by an error" in report.table()
+
+
+def test_a_report_holds_and_shows_any_text(tmp_path: Path) -> None:
+    """Escape sequences, C1 controls, unpaired surrogates: escaped in JSON, which says the same, and nothing to a terminal."""
+    evil = "\x1b[31mx\x9b2J\ud800\n价格"
+    played = Played(id=evil, column=evil, minimal_calls=1, reason="error", error=evil, answer=evil)
+    report = make_report([played], policy=evil, split=evil)
+    assert all(letter.isprintable() or letter == "\n" for letter in report.table() + report.dumps())
+    assert json.loads(report.dumps())["episodes"][0]["answer"] == evil
+    path = tmp_path / "report.json"
+    path.write_text("the old one")
+    write_whole(path, report.dumps())
+    assert json.loads(path.read_bytes()) == json.loads(report.dumps())
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, evil)
+    assert path.read_text() == report.dumps()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_intervals_are_wider_for_fewer_episodes() -> None:

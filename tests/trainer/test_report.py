@@ -168,7 +168,7 @@ def test_what_went_wrong_is_said(run: Path) -> None:
         ("metrics.jsonl", '{"kind": "train", "step": 1}\n', r":1: expected kind, step, time, got a line without time"),
         ("metrics.jsonl", '{"kind": "x", "step": 1, "time": 1}\n', r":1: expected kind sft, train, eval, got 'x'"),
         ("samples.jsonl", "[]\n", r"samples.jsonl:1: expected step, reward, turns, got a line without step"),
-        ("config.yaml", "a: [", r"config.yaml: expected YAML, got an error"),
+        ("config.yaml", "a: [", r"config.yaml: expected YAML: "),
         ("eval/final.json", "{}", r"final.json: expected the report of an evaluation, with columns and average"),
         ("eval/final.json", "{", r"final.json: expected JSON, got an error"),
     ],

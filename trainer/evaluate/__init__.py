@@ -16,6 +16,7 @@ from trainer.hima_ecom import World
 from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.tasks.task import Task
 from trainer.policies.base import Policy
+from trainer.reading import check_seed
 
 __all__ = ["Column", "Job", "Played", "Report", "evaluate", "evaluate_jobs", "play"]
 
@@ -56,5 +57,6 @@ def evaluate_jobs(
     **options: Any,
 ) -> Report:
     """The same over any environment. Args: seed: of the episodes and of the intervals. Raises: as `evaluate`."""
+    check_seed("seed", seed)
     episodes = play(policy, jobs, make_env, agents, seed=seed, **options)
     return make_report(episodes, policy=name or type(policy).__name__, split=split, seed=seed)

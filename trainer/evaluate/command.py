@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from trainer.agents import Agent, hima_ecom_agents
+from trainer.escaping import for_terminal
 from trainer.evaluate import Job, Report, evaluate, evaluate_jobs
 from trainer.hima_ecom import World
 from trainer.hima_ecom.tasks import COLUMNS, Task, make_tasks
@@ -24,6 +25,7 @@ from trainer.policies import (
     ReplayPolicy,
 )
 from trainer.react import Answer, render
+from trainer.reading import check_seed, short
 
 Score = Callable[[str], Report]  # plays the policy of a name
 BASELINES = ("expert", "keyword", "random", "constant", "refuse", "copy")
@@ -67,6 +69,8 @@ def add_parser(subparsers: Any) -> None:
 
 def _count(text: str) -> int:
     """An integer of at least 1, for argparse."""
+    if len(text) > 9:
+        raise argparse.ArgumentTypeError(f"expected an integer of at most 9 digits, got {short(text)}")
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
@@ -75,6 +79,7 @@ def _count(text: str) -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.out and not args.out.parent.is_dir():  # before hours of play
         raise FileNotFoundError(f"--out: expected a file in a folder that exists, got {args.out}")
+    check_seed("--seed", args.seed)
     names = BASELINES if args.policy == ["all"] else args.policy
     score = _retail(args) if args.tau_retail else _benchmark(args)
     reports = []
@@ -82,8 +87,19 @@ def _run(args: argparse.Namespace) -> int:
         reports.append(score(name))
         print(reports[-1].table(), end="\n\n", flush=True)
     if args.out:
-        args.out.write_text(reports[0].dumps() if len(reports) == 1 else f"[{','.join(r.dumps() for r in reports)}]\n", "utf-8")
+        write_whole(args.out, reports[0].dumps() if len(reports) == 1 else f"[{','.join(r.dumps() for r in reports)}]\n")
     return 0
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file holds `text`, or what it held before: see `checkpoint.replace_text`. A pipe or a device is written as it is."""
+    from trainer.checkpoint import replace_text
+
+    text.encode()  # an error before anything is written
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        replace_text(path.resolve(), text)
 
 
 def _tasks(args: argparse.Namespace) -> tuple[World, list[Task]]:
@@ -194,4 +210,4 @@ def _model(args: argparse.Namespace, name: str, agents: Mapping[str, Agent]) -> 
 
 
 def _progress(total: int, name: str) -> Any:
-    return tqdm(total=total, desc=name, unit="episode", disable=not sys.stderr.isatty(), leave=False)
+    return tqdm(total=total, desc=for_terminal(name), unit="episode", disable=not sys.stderr.isatty(), leave=False)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trainer.escaping import for_json, for_terminal
 from trainer.evaluate.play import Played
 
 RESAMPLES = 10_000
@@ -79,15 +80,15 @@ class Report:
         failed = self.errors
         if failed:
             lines.append(f"{len(failed)} ended by an error and count as unsolved; the first, {failed[0].id}: {failed[0].error}")
-        return "\n".join(lines)
+        return "\n".join(map(for_terminal, lines))
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object: the columns, their average, and every episode."""
         return asdict(self) | {"columns": [asdict(column) for column in self.columns]}
 
     def dumps(self) -> str:
-        """As JSON text; the same for the same episodes."""
-        return json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n"
+        """As JSON text that UTF-8 can hold; the same for the same episodes."""
+        return for_json(json.dumps(self.to_json(), ensure_ascii=False, indent=1)) + "\n"
 
 
 def make_report(episodes: Sequence[Played], *, policy: str, split: str, seed: int = 0) -> Report:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.escaping import for_terminal, lines_for_terminal
 from trainer.react import Action, Answer
+from trainer.reading import check_seed
 
 if TYPE_CHECKING:
     from trainer.generate.system import Said, System
@@ -20,26 +22,22 @@ _DIM, _BOLD, _RED = 2, 1, 31
 
 def shown(said: "Said", colors: Mapping[str, int] | None = None) -> str:
     """A turn in lines, indented by its depth; in colour with {agent: number of ANSI}."""
-    step, lines = said.step, [_paint(f"memory: {_plain(text)}", _DIM, colors) for text in said.strategies]
-    name = _paint(said.agent, (colors or {}).get(said.agent, _BOLD), colors)
+    step, lines = said.step, [_paint(f"memory: {lines_for_terminal(text)}", _DIM, colors) for text in said.strategies]
+    name = _paint(for_terminal(said.agent), (colors or {}).get(said.agent, _BOLD), colors)
     if isinstance(step, Action | Answer) and step.thought:
-        lines.append(f"{name} thinks: {_paint(_plain(step.thought), _DIM, colors)}")
+        lines.append(f"{name} thinks: {_paint(lines_for_terminal(step.thought), _DIM, colors)}")
     if isinstance(step, Action):
         what = step.arguments["task"] if said.delegates else json.dumps(step.arguments, ensure_ascii=False)
-        lines.append(f"{name} {'asks' if said.delegates else 'calls'} {step.name}: {_plain(what)}")
+        lines.append(f"{name} {'asks' if said.delegates else 'calls'} {step.name}: {lines_for_terminal(what)}")
     elif isinstance(step, Answer):
-        lines.append(f"{name} answers: {_plain(step.text)}")
+        lines.append(f"{name} answers: {lines_for_terminal(step.text)}")
     else:
-        lines.append(f"{name} {_paint('wrote what is outside the grammar', _RED, colors)} ({step.reason}): {_plain(said.text)}")
+        wrong = _paint("wrote what is outside the grammar", _RED, colors)
+        lines.append(f"{name} {wrong} ({for_terminal(step.reason)}): {lines_for_terminal(said.text)}")
     if said.observation is not None:
-        lines.append(_paint(f"  -> {_plain(said.observation)}", _DIM, colors))
+        lines.append(_paint(f"  -> {lines_for_terminal(said.observation)}", _DIM, colors))
     pad = "    " * said.depth
     return "\n".join(pad + line for text in lines for line in text.splitlines())
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would take for orders."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def _paint(text: str, code: int, colors: Mapping[str, int] | None) -> str:
@@ -63,6 +61,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from trainer.generate.system import open_system
 
+    check_seed("--seed", args.seed)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with open_system(
@@ -90,16 +89,17 @@ def _typed() -> Iterable[str]:
 
 
 def _play(system: "System", query: str, colors: Mapping[str, int] | None) -> None:
-    print(_paint(f"query: {query}", _BOLD, colors), flush=True)
+    print(_paint(f"query: {lines_for_terminal(query)}", _BOLD, colors), flush=True)
     begin, turns = time.perf_counter(), 0
     for said in system.ask(query):
         turns += 1
         print(shown(said, colors), flush=True)
     outcome = system.outcome
     if outcome is None:
-        print(_paint(f"no answer: the environment raised {system.error}", _RED, colors))
+        print(_paint(f"no answer: the environment raised {lines_for_terminal(str(system.error))}", _RED, colors))
     else:
-        answer = f"answer: {_plain(outcome.answer)}" if outcome.answer is not None else f"no answer: {outcome.reason}"
+        found = outcome.answer
+        answer = f"answer: {lines_for_terminal(found)}" if found is not None else f"no answer: {outcome.reason}"
         print(_paint(answer, _BOLD, colors))
         calls = f"turns: {turns}, calls of tools: {len(outcome.calls)}, of agents: {outcome.delegations}"
         print(_paint(f"{calls}, {time.perf_counter() - begin:.1f} s", _DIM, colors))

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from trainer.escaping import for_terminal
 from trainer.memory.config import MemoryConfig
 from trainer.memory.embedder import load_embedder
 from trainer.memory.jsonl import export_entries, import_entries, to_line
@@ -64,7 +65,7 @@ def run_show(args: argparse.Namespace) -> int:
     print(table(shown, width))
     whose = "" if args.agent is None else f" of {args.agent}"
     when = "before the first step" if step is None else f"step {step}"
-    print(f"{len(shown)} of {len(entries)} entries{whose}; {when}; embedder {embedder}")
+    print(for_terminal(f"{len(shown)} of {len(entries)} entries{whose}; {when}; embedder {embedder}"))
     return 0
 
 
@@ -75,7 +76,7 @@ def run_export(args: argparse.Namespace) -> int:
     if args.jsonl is None:
         sys.stdout.writelines(to_line(entry) + "\n" for entry in entries)
     else:
-        print(f"{export_entries(entries, args.jsonl)} entries written to {args.jsonl}")
+        print(for_terminal(f"{export_entries(entries, args.jsonl)} entries written to {args.jsonl}"))
     return 0
 
 
@@ -87,7 +88,7 @@ def run_import(args: argparse.Namespace) -> int:
             name = store.embedder[0]
     with Memory(args.file, load_embedder(name or "hash"), config=MemoryConfig(capacity=args.capacity)) as memory:
         count = import_entries(memory, args.jsonl)
-        print(f"{count} entries taken from {args.jsonl}; {args.file} now holds {len(memory.entries())}")
+        print(for_terminal(f"{count} entries taken from {args.jsonl}; {args.file} now holds {len(memory.entries())}"))
     return 0
 
 
@@ -113,7 +114,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     last_use = "-" if entry.last_use is None else str(entry.last_use)
     taught = f"{entry.episode or '-'} @{entry.step}"
     texts = (entry.agent, taught, entry.key, entry.strategy)
-    agent, taught, key, strategy = ("".join(c if c.isprintable() else " " for c in " ".join(t.split())) for t in texts)
+    agent, taught, key, strategy = (for_terminal(" ".join(text.split())) for text in texts)
     return (str(entry.id), agent, f"{entry.weight:+.3f}", reward, str(entry.uses), last_use, taught, key, strategy)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.evaluate.command import write_whole
 from trainer.report.folder import RunFolder, read_run
 from trainer.report.page import page
 from trainer.report.terminal import summary
@@ -19,5 +20,5 @@ def write_report(runs: Sequence[RunFolder | str | os.PathLike[str]], out: str | 
     """Writes the page of the first run, with the others beside it. Raises: as `read_run`."""
     read = [run if isinstance(run, RunFolder) else read_run(run) for run in runs]
     path = Path(out)
-    path.write_text(page(read), encoding="utf-8")
+    write_whole(path, page(read))
     return path

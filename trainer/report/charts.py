@@ -1,8 +1,8 @@
 """The charts of a report: what of a run they show, each with a sentence on how to read it."""
 
 from collections.abc import Callable, Sequence
-from html import escape
 
+from trainer.escaping import for_html
 from trainer.report import svg
 from trainer.report.facts import smooth
 from trainer.report.folder import Line, RunFolder, numbers
@@ -44,7 +44,7 @@ def figures(runs: Sequence[RunFolder], names: Sequence[str]) -> list[str]:
 
 
 def _figure(title: str, how: str, chart: str) -> str:
-    return f"<figure><figcaption><b>{escape(title)}</b> {escape(how)}</figcaption>{chart}</figure>"
+    return f"<figure><figcaption><b>{for_html(title)}</b> {for_html(how)}</figcaption>{chart}</figure>"
 
 
 def _over_steps(

@@ -1,12 +1,13 @@
 """A run's folder as it is read: its configuration, metrics, evaluations and episodes, as far as they are there."""
 
-import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from trainer.reading import load_json, short
 
 Line = dict[str, Any]
 KINDS = ("sft", "train", "eval")
@@ -67,7 +68,9 @@ def read_run(path: str | os.PathLike[str]) -> RunFolder:
     lines = _lines(folder / "metrics.jsonl", ("kind", "step", "time"))
     for number, line in enumerate(lines, 1):
         if line["kind"] not in KINDS:
-            raise ValueError(f"{folder / 'metrics.jsonl'}:{number}: expected kind {', '.join(KINDS)}, got {line['kind']!r}")
+            raise ValueError(
+                f"{folder / 'metrics.jsonl'}:{number}: expected kind {', '.join(KINDS)}, got {short(line['kind'])}"
+            )
     samples = folder / "samples.jsonl"
     return RunFolder(
         path=folder,
@@ -93,7 +96,7 @@ def _lines(path: Path, names: Sequence[str]) -> list[Line]:
         if not text:
             continue
         try:
-            line = json.loads(text)
+            line = load_json(text)
         except ValueError as error:
             if number == len(texts):  # no newline yet
                 continue
@@ -101,31 +104,62 @@ def _lines(path: Path, names: Sequence[str]) -> list[Line]:
         missing = [name for name in names if not isinstance(line, dict) or name not in line]
         if missing:
             raise ValueError(f"{path}:{number}: expected {', '.join(names)}, got a line without {missing[0]}")
+        _check_fields(f"{path}:{number}", line, names)
         found.append(line)
     return found
 
 
 def _config(path: Path) -> dict[str, Any]:
-    import yaml  # only where a page is made: the command line starts without it
+    from trainer.config_file import parse  # only where a page is made: the command line starts without YAML
 
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, got an error: {' '.join(str(error).split())}") from None
+        found = parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected YAML, got an error: {error}") from None
     return found if isinstance(found, dict) else {}
 
 
 def _report(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = load_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, got an error: {error}") from None
     if not isinstance(report, dict) or not {"columns", "average"} <= report.keys():
         raise ValueError(f"{path}: expected the report of an evaluation, with columns and average, got other JSON")
+    for name in ("columns", "episodes"):
+        rows = report.get(name, [])
+        if not isinstance(rows, list):
+            raise ValueError(f"{path}: {name}: expected a list, got {short(rows)}")
+        for i, row in enumerate(rows):
+            _check_fields(f"{path}: {name}[{i}]", row, _OF_ROWS[name])
+    _check_fields(f"{path}: average", report["average"], _SHARES)
     return report
+
+
+def _check_fields(where: str, row: object, names: Sequence[str]) -> None:
+    """Raises: ValueError unless an object has these fields, each of its kind."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected an object, got {short(row)}")
+    for name in names:
+        kind, fits = _FIELDS[name]
+        if not fits(row.get(name)):
+            raise ValueError(f"{where}: {name}: expected {kind}, got {short(row.get(name))}")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_turns(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(turn, dict) and {"agent", "text"} <= turn.keys() for turn in value)
+
+
+_SHARES = ("solved", "low", "high")
+_OF_ROWS = {"columns": ("name", *_SHARES), "episodes": ("id", "column", "accuracy")}
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("step", "time", "reward", "accuracy", *_SHARES), ("a finite number", _is_number)),
+    **dict.fromkeys(("kind", "name", "id", "column"), ("a text", lambda value: isinstance(value, str))),
+    "turns": ("a list of objects with agent and text", _are_turns),
+}

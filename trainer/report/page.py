@@ -1,9 +1,9 @@
 """The report as one HTML page that needs nothing else: what matters first, then charts, episodes and the configuration."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from trainer.escaping import for_html
 from trainer.evaluate.report import HEADINGS
 from trainer.report.charts import agent_colors, figures
 from trainer.report.facts import Change, Facts, amount, around, duration, facts, labels, paired
@@ -22,7 +22,7 @@ def page(runs: Sequence[RunFolder]) -> str:
     title = " and ".join(other.path.resolve().name for other in runs)
     known, shown = [facts(other) for other in runs], figures(runs, names)
     parts = [
-        f"<header><h1>{escape(title)}</h1><p>{escape(_about(run, known[0]))}</p></header>",
+        f"<header><h1>{for_html(title)}</h1><p>{for_html(_about(run, known[0]))}</p></header>",
         *_warnings(known[0]),
         f'<section class="cards">{_learned(run, known[0])}{_cost(known[0])}{_updated(run, known[0])}</section>',
         _charts(shown[:FIRST]),
@@ -34,7 +34,7 @@ def page(runs: Sequence[RunFolder]) -> str:
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<title>{for_html(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
 
@@ -66,7 +66,7 @@ def _warnings(known: Facts) -> list[str]:
         found.append(f"{known.skipped} updates were skipped for a loss or gradient that is not finite: see failures/.")
     if known.failed:
         found.append(f"{known.failed} trajectories could not be scored; they took no part.")
-    return [f'<p class="warning">{escape(text)}</p>' for text in found]
+    return [f'<p class="warning">{for_html(text)}</p>' for text in found]
 
 
 def _charts(shown: Sequence[str]) -> str:
@@ -77,9 +77,9 @@ def _learned(run: RunFolder, known: Facts) -> str:
     lines = []
     names = around(run)
     if known.tested is not None and names is not None:
-        change = known.tested
+        change, ends = known.tested, for_html(f"{names[0]} → {names[1]}")
         big = f'<p class="big {_class(change)}">{change.difference:+.1f} <small>points on the test</small></p>'
-        lines.append(f"<b>{change.before:.1f} → {change.after:.1f} %</b> solved, mean of the columns ({names[0]} → {names[1]})")
+        lines.append(f"<b>{change.before:.1f} → {change.after:.1f} %</b> solved, mean of the columns ({ends})")
         if change.low is not None and change.high is not None:
             lines.append(f"95 % interval {change.low:+.1f} to {change.high:+.1f}, paired: {change.verdict}")
     elif known.reward is not None:
@@ -117,7 +117,7 @@ def _updated(run: RunFolder, known: Facts) -> str:
     colors, rows = agent_colors(run), []
     for policy, share in known.updated.items():
         bar = f'<i style="width:{100 * share:.0f}%;background:{colors[policy]}"></i>'
-        rows.append(f"<tr><td>{escape(policy)}</td><td><div class=bar>{bar}</div></td><td>{share:.0%}</td></tr>")
+        rows.append(f"<tr><td>{for_html(policy)}</td><td><div class=bar>{bar}</div></td><td>{share:.0%}</td></tr>")
     return _card("Who was updated?", f"<table class=bars>{''.join(rows)}</table>", ["share of the steps"])
 
 
@@ -182,13 +182,13 @@ def _evaluation(run: RunFolder, name: str) -> str:
         return ""
     heading = f"Before and after{': ' + name if name else ''}"
     note = "<p class=note>In brackets: 95 % intervals of each share alone. Differences are over the episodes of both.</p>"
-    return f"<section><h2>{escape(heading)}</h2>{_table(rows)}{note}</section>"
+    return f"<section><h2>{for_html(heading)}</h2>{_table(rows)}{note}</section>"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
     head, *body = rows
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+    cells = "".join(f"<th>{for_html(cell)}</th>" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{for_html(cell)}</td>" for cell in row) + "</tr>" for row in body)
     return f"<div class=scroll><table class=numbers><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>"
 
 
@@ -222,16 +222,16 @@ def _episode(why: str, episode: Line, colors: Mapping[str, str], *, first: bool)
     turns = []
     for turn in episode["turns"]:
         name = str(turn["agent"])
-        chip = f'<span class=agent style="background:{colors.get(name, "#888")}">{escape(name)}</span>'
-        text = f"<pre>{escape(_cut(turn['text']))}</pre>"
+        chip = f'<span class=agent style="background:{colors.get(name, "#888")}">{for_html(name)}</span>'
+        text = f"<pre>{for_html(_cut(turn['text']))}</pre>"
         seen = turn.get("observation")
-        told = "" if seen is None else f"<pre class=seen>{escape(_cut(seen))}</pre>"
+        told = "" if seen is None else f"<pre class=seen>{for_html(_cut(seen))}</pre>"
         turns.append(f"<li>{chip}<div>{text}{told}</div></li>")
     expected = episode.get("expected")
-    wanted = "" if expected is None else f"<p class=note>Expected: {escape(_cut(expected))}</p>"
+    wanted = "" if expected is None else f"<p class=note>Expected: {for_html(_cut(expected))}</p>"
     line = f"step {episode['step']}, reward {float(episode['reward']):.2f}, {why}: {episode.get('query', '')}"
     body = f"{wanted}<ol class=turns>{''.join(turns)}</ol>"
-    return f"<details{' open' if first else ''}><summary>{escape(_cut(line))}</summary>{body}</details>"
+    return f"<details{' open' if first else ''}><summary>{for_html(_cut(line))}</summary>{body}</details>"
 
 
 def _cut(text: Any) -> str:
@@ -245,4 +245,4 @@ def _configuration(run: RunFolder) -> str:
     if not run.config:
         return ""
     text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True, width=100)
-    return f"<section><details><summary>Configuration</summary><pre>{escape(text)}</pre></details></section>"
+    return f"<section><details><summary>Configuration</summary><pre>{for_html(text)}</pre></details></section>"

@@ -6,8 +6,9 @@ Colours of text and grid are attributes, which a page's style (classes label, gr
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
+
+from trainer.escaping import for_html
 
 WIDTH, HEIGHT = 560, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 34
@@ -52,7 +53,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x: str, y: str, top: float 
             for a, b in zip(xs, ys, strict=True):
                 parts.append(
                     f'<circle cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="3.5" fill="{line.color}">'
-                    f"<title>{escape(line.name)}, {number(a)}: {number(b)}</title></circle>"
+                    f"<title>{for_html(line.name)}, {number(a)}: {number(b)}</title></circle>"
                 )
     return _svg(title, parts) + legend({line.name: line.color for line in lines if not line.raw})
 
@@ -76,7 +77,7 @@ def stacked_chart(xs: Sequence[float], layers: Sequence[Layer], *, title: str, x
         down = thin(xs, lower)[1]
         edge = [f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in zip(at, up, strict=True)]
         edge += [f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in zip(reversed(at), reversed(down), strict=True)]
-        parts.append(f'<path d="M{"L".join(edge)}Z" fill="{color}" fill-opacity="0.85"><title>{escape(name)}</title></path>')
+        parts.append(f'<path d="M{"L".join(edge)}Z" fill="{color}" fill-opacity="0.85"><title>{for_html(name)}</title></path>')
     return _svg(title, parts) + legend({name: color for name, color, _ in layers})
 
 
@@ -90,7 +91,7 @@ def strips(rows: Sequence[tuple[str, str, Mapping[int, float]]], *, title: str, 
     parts = []
     for r, (name, color, cells) in enumerate(rows):
         middle = TOP + r * (height + 6) + height / 2
-        parts.append(f'<text x="{left - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<text x="{left - 8}" y="{middle + 4:.1f}" text-anchor="end">{for_html(name)}</text>')
         where = f'x="{left}" y="{middle - height / 2}" width="{span}" height="{height}"'
         parts.append(f'<rect {where} class="empty" fill="{GRID}"/>')
         for i, group in enumerate(bins):
@@ -101,13 +102,13 @@ def strips(rows: Sequence[tuple[str, str, Mapping[int, float]]], *, title: str, 
                 parts.append(
                     f'<rect x="{begin:.2f}" y="{middle - height / 2}" width="{max(end - begin - 0.3, 0.5):.2f}" '
                     f'height="{height}" fill="{color}" fill-opacity="{0.25 + 0.75 * value / most:.2f}">'
-                    f"<title>{escape(name)}, {where}: {number(value)} {escape(unit)}</title></rect>"
+                    f"<title>{for_html(name)}, {where}: {number(value)} {for_html(unit)}</title></rect>"
                 )
     bottom = TOP + len(rows) * (height + 6)
     for step in dict.fromkeys([steps[0], steps[last // 2], steps[-1]] if steps else []):
         at = left + span * (steps.index(step) + 0.5) / last
         parts.append(f'<text x="{at:.1f}" y="{bottom + 12}" text-anchor="middle">{step}</text>')
-    parts.append(f'<text x="{left + span / 2}" y="{bottom + 28}" text-anchor="middle" class="label">{escape(x)}</text>')
+    parts.append(f'<text x="{left + span / 2}" y="{bottom + 28}" text-anchor="middle" class="label">{for_html(x)}</text>')
     return _svg(title, parts, bottom + 36)
 
 
@@ -115,7 +116,7 @@ def legend(colors: Mapping[str, str]) -> str:
     """Names beside their colours; nothing for a single one."""
     if len(colors) < 2:
         return ""
-    items = "".join(f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in colors.items())
+    items = "".join(f'<span><i style="background:{color}"></i>{for_html(name)}</span>' for name, color in colors.items())
     return f'<div class="legend">{items}</div>'
 
 
@@ -172,7 +173,7 @@ class _Frame:
                 parts.append(
                     f'<text x="{self.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(value)}</text>'
                 )
-        x_label, y_label = map(escape, self.labels)
+        x_label, y_label = map(for_html, self.labels)
         parts.append(
             f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle" class="label">{x_label}</text>'
         )
@@ -185,4 +186,4 @@ class _Frame:
 
 def _svg(title: str, parts: Sequence[str], height: float = HEIGHT) -> str:
     inner = f'<g font-size="11.5" font-family="sans-serif" fill="{INK}">{"".join(parts)}</g>'
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{inner}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{for_html(title)}">{inner}</svg>'

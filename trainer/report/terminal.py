@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from trainer.escaping import for_terminal
 from trainer.report.facts import amount, duration, facts, labels, smooth
 from trainer.report.folder import RunFolder
 from trainer.report.page import comparison, evaluation, progress
@@ -38,7 +39,7 @@ def summary(runs: Sequence[RunFolder]) -> str:
     for rows in (evaluation(run), comparison(labels(runs), known) if len(runs) > 1 else []):
         if rows:
             lines += ["", *table(rows)]
-    return "\n".join(lines)
+    return "\n".join(map(for_terminal, lines))
 
 
 def spark(values: Sequence[float], width: int = 40) -> str:

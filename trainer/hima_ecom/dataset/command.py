@@ -5,8 +5,10 @@ import sys
 import time
 from typing import Any
 
+from trainer.escaping import for_terminal
 from trainer.hima_ecom.dataset.read import validate
 from trainer.hima_ecom.dataset.write import SIZE, write_dataset
+from trainer.reading import check_seed
 
 SHOWN = 100  # problems that are printed; the rest is counted
 
@@ -26,11 +28,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _generate(args: argparse.Namespace) -> int:
+    check_seed("--seed", args.seed)
     start = time.monotonic()
     counts = write_dataset(args.out, seed=args.seed, size=args.size, world_size=args.world)
     took = time.monotonic() - start
     sft = counts["sft"]
-    print(f"{args.out}: {counts['instances']:,} instances in {took:.1f} s")
+    print(f"{for_terminal(args.out)}: {counts['instances']:,} instances in {took:.1f} s")
     print(f"  sft.jsonl    {sft['instances']:>7,}  ({sft['with_memory']:,} with memory)")
     for name in ("train", "test"):
         by_column = ", ".join(f"{column} {count}" for column, count in counts[name]["column"].items())
@@ -45,7 +48,7 @@ def _validate(args: argparse.Namespace) -> int:
         for found in validate(path):
             bad += 1
             if bad <= SHOWN:
-                print(f"{path}:{found.line}: {found.reason}")
+                print(for_terminal(f"{path}:{found.line}: {found.reason}"))
     if bad > SHOWN:
         print(f"... and {bad - SHOWN:,} more")
     print(f"{bad:,} problems" if bad else "no problems", file=sys.stderr)
