@@ -136,7 +136,7 @@ def store() -> str:
 def families() -> str:
     """Every family of templates."""
     rows = [
-        (column, f"`{family.name}`", str(family.difficulty), (family.write.__doc__ or "").split("\n")[0])
+        (column, f"`{family.name}`", str(family.difficulty), family.topic)
         for column in COLUMNS
         for family in sorted(FAMILIES[column], key=lambda family: (family.impossible, family.difficulty))
         if not family.impossible
@@ -147,10 +147,7 @@ def families() -> str:
 def impossible() -> str:
     """The families whose right answer is a refusal."""
     rows = [
-        (column, f"`{family.name}`", (family.write.__doc__ or "").split("\n")[0])
-        for column in COLUMNS
-        for family in FAMILIES[column]
-        if family.impossible
+        (column, f"`{family.name}`", family.topic) for column in COLUMNS for family in FAMILIES[column] if family.impossible
     ]
     return table(("column", "family", "what cannot be done"), rows)
 

@@ -3,16 +3,19 @@
 import ast
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from trainer.hima_ecom import tasks
 from trainer.hima_ecom.tasks import texts
+from trainer.hima_ecom.tasks.template import Call, Template
 from trainer.hima_ecom.tasks.texts.reader import Texts, parse
 
 ROOT = Path(__file__).resolve().parents[3]
 SAID = 'sft = ["a {x}"]\ntest = ["b"]\nzh = ["c"]\nzh_test = ["d"]\n'
+TOLD = "task = 't'\nanswer = 'a'\nen = 'e'\nzh = 'z'\n"
 
 
 def used() -> tuple[set[str], list[tuple[str, set[str]]]]:
@@ -29,26 +32,42 @@ def used() -> tuple[set[str], list[tuple[str, set[str]]]]:
     return names, [(text[:-1], found) for text, found in computed if text[-1:] == "/" and text[:-1] in texts.file_names()]
 
 
+def templates() -> dict[str, Template]:
+    """Every family that is an entry of a table, by the name of its sentences."""
+    writers = [family.write for families in tasks.FAMILIES.values() for family in families]
+    return {write.args[2]: write.args[0] for write in writers if isinstance(write, partial)}
+
+
 def test_every_entry_is_used_and_every_name_is_an_entry() -> None:
     names, computed = used()
     names = {name for name in names if not name.endswith("/")}
-    known = {f"{file}/{key}" for file in texts.file_names() for section in texts.read(file) for key in section}
+    sections = [(file, section) for file in texts.file_names() for section in texts.read(file)[:-1]]  # all but families
+    known = {f"{file}/{key}" for file, section in sections for key in section}
     assert len(known) > 130
     assert names <= known, names - known
-    unused = {name.partition("/")[::2] for name in known - names}
-    assert {
-        (file, key) for file, key in unused if not any(file == other and key in found for other, found in computed)
-    } == set()
+    for file, found in computed:
+        names |= {f"{file}/{key}" for key in found}
+    names |= {name for entry in templates().values() for name in entry.ask}
+    assert known <= names, known - names
+
+
+def test_sentences_belong_to_templates_and_have_a_thought_for_each_call() -> None:
+    written = {f"{file}/{key}": said for file in texts.file_names() for key, said in texts.read(file).families.items()}
+    entries = templates()
+    assert written.keys() == entries.keys()
+    for name, entry in entries.items():
+        assert len(written[name].thoughts) == (1 if isinstance(entry.calls, Call) else len(entry.calls)), name
 
 
 def test_a_file_has_its_sections() -> None:
     text = '[lists]\nl = ["x", "y"]\n[tables.t]\n"m/s" = ["a", "b"]\n[translations.z]\none = "一"\n'
-    text += f'[phrases.p]\n{SAID}more = ["e"]\n'
+    text += f'[phrases.p]\n{SAID}more = ["e"]\n[families.f]\n{TOLD}thoughts = ["u", "u"]\n'
     assert parse(text, "f.toml") == Texts(
         phrases={"p": texts.Phrases(sft=("a {x}",), test=("b",), zh=("c",), zh_test=("d",), more=("e",))},
         lists={"l": ("x", "y")},
         tables={"t": {"m/s": ("a", "b")}},
         translations={"z": {"one": "一"}},
+        families={"f": texts.Sentences(task="t", answer="a", en="e", zh="z", thoughts=("u", "u"))},
     )
 
 
@@ -56,7 +75,7 @@ def test_a_file_has_its_sections() -> None:
     ("text", "message"),
     [
         ("[phrases", "f.toml: expected TOML, got an error: Expected .* at the end of a table"),
-        ("[phrase.p]\n" + SAID, "f.toml: expected the sections phrases, lists, tables, translations, got phrase"),
+        ("[phrase.p]\n" + SAID, "f.toml: expected the sections phrases, lists, tables, translations, families, got phrase"),
         ("lists = 3", "f.toml, lists: expected a table, got 3"),
         ('[phrases.p]\nsft = ["a"]', "f.toml, phrases.p: expected sft, test, zh, zh_test and perhaps more, got sft$"),
         ("[phrases.p]\nde = []\n" + SAID, "f.toml, phrases.p: expected sft, .* got de, sft"),
@@ -64,6 +83,13 @@ def test_a_file_has_its_sections() -> None:
         ("[phrases.p]\n" + SAID.replace('"c"', ""), r"f.toml, phrases.p.zh: expected a list of at least one text, got \[\]"),
         ("[phrases.p]\n" + SAID.replace('"c"', "7"), "f.toml, phrases.p.zh: expected a text, got 7"),
         ("[phrases.p]\n" + SAID.replace("{x}", "{x"), "f.toml, phrases.p.sft: expected a template for str.format, got 'a {x'"),
+        (
+            "[families.f]\ntask = 't'",
+            "f.toml, families.f: expected task, answer, en, zh and perhaps why, .*, got task$",
+        ),
+        ("[families.f]\n" + TOLD + "why = 1", "f.toml, families.f.why: expected a text, got 1"),
+        ("[families.f]\n" + TOLD + "thoughts = []", "f.toml, families.f.thoughts: expected a list of at least one text"),
+        ("[families.f]\n" + TOLD + "why = '{'", "f.toml, families.f.why: expected a template for str.format, got '{'"),
         ('[lists]\nl = ["a", "b", "a"]', "f.toml, lists.l: expected different texts, got one twice: 'a'"),
         ('[lists]\nl = "a"', "f.toml, lists.l: expected a list of at least one text, got 'a'"),
         ('[tables.t]\na = ["b", "c"]\nd = ["e"]', "f.toml, tables.t.d: expected 2 texts as in the first row, got 1"),

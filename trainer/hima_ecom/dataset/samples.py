@@ -77,7 +77,7 @@ def samples(task: Task, env: HimaEcomEnv, memory: Lessons | None) -> Iterator[Sa
 
 
 def _topic(task: Task) -> str:
-    """What a task's family is about, as its docstring says it; of a chain of parts, which agents it takes."""
+    """The topic of a task's family; of a chain of parts, which agents it takes."""
     if task.column == "cooperation":
         asked = [
             step.name
@@ -85,9 +85,7 @@ def _topic(task: Task) -> str:
             if node["agent"] == "master" and isinstance(step := parse(node["text"]), Action)
         ]
         return f"a request for {' and '.join(dict.fromkeys(asked))} in {len(asked)} parts"
-    doc = next(family.write.__doc__ for family in FAMILIES[task.column] if family.name == task.family)
-    assert doc is not None, task.family
-    text = " ".join(doc.split()).rstrip(".")
+    text = next(family.topic for family in FAMILIES[task.column] if family.name == task.family).rstrip(".")
     return text[0].lower() + text[1:]
 
 

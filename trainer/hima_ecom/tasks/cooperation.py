@@ -87,19 +87,16 @@ def _write(b: Builder, lengths: tuple[int, ...]) -> None:
     b.compose()
 
 
-@family("cooperation", 1)
+@family("cooperation", 1, "A source and one step.")
 def two_agents(b: Builder) -> None:
-    """A source and one step."""
     _write(b, (2,))
 
 
-@family("cooperation", 2)
+@family("cooperation", 2, "A source and two steps.")
 def three_parts(b: Builder) -> None:
-    """A source and two steps."""
     _write(b, (3,))
 
 
-@family("cooperation", 3)
+@family("cooperation", 3, "A source and three steps.")
 def four_parts(b: Builder) -> None:
-    """A source and three steps."""
     _write(b, (4,))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from trainer.hima_ecom import rules
 from trainer.hima_ecom.tasks.builder import Builder, Skip
-from trainer.hima_ecom.tasks.qa_products import fact, knowledge_question, knowledge_value
+from trainer.hima_ecom.tasks.qa_products import fact, look_up
 from trainer.hima_ecom.tasks.texts import table
 from trainer.hima_ecom.tasks.wording import dates, rounded
 
@@ -87,9 +87,9 @@ def orders_sum(b: Builder) -> Value:
 
 def weight(b: Builder) -> Value:
     """The packed weight of a product."""
-    name, row = fact(b, knowledge_question("weight"))
+    name, row = fact(b, "weight")
     qa = b.delegate("qa", f"How heavy is the {name}?", "First the weight; the qa agent knows it.")
-    grams = str(knowledge_value(qa, "weight", name, row))
+    grams = look_up(qa, "weight", name, row)
     qa.answer(row["answer"])
     b.expect_number(grams, "g", "0")
     b.part(b.phrase("cooperation/weight", name=name), f"The {name} weighs {grams} g.", f"{name} 重 {grams} g。")

@@ -1,4 +1,4 @@
-"""The register of task families: a function that writes one task, by column."""
+"""The register of task families, by column."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,25 +10,30 @@ Write = Callable[[Builder], None]
 
 
 class Family(NamedTuple):
-    """A family of templates."""
+    """A family of tasks."""
 
     column: str
     name: str
     difficulty: int  # of its plainest task; a builder may raise it
     impossible: bool  # its right answer is a refusal
-    write: Write
+    topic: str  # what its tasks are about, a sentence: in memory entries of SFT samples and in docs/benchmark.md
+    write: Write  # writes one task. Raises: Skip
 
 
 FAMILIES: dict[str, list[Family]] = {column: [] for column in COLUMNS}
 
 
-def family(column: str, difficulty: int, *, impossible: bool = False) -> Callable[[Write], Write]:
-    """Registers a function that writes one task of `column`; its name is the family's."""
+def register(new: Family) -> None:
+    """Add a family to its column."""
+    assert all(other.name != new.name for other in FAMILIES[new.column]), new.name
+    FAMILIES[new.column].append(new)
 
-    def register(write: Write) -> Write:
-        name = write.__name__
-        assert all(other.name != name for other in FAMILIES[column]), name
-        FAMILIES[column].append(Family(column, name, difficulty, impossible, write))
+
+def family(column: str, difficulty: int, topic: str, *, impossible: bool = False) -> Callable[[Write], Write]:
+    """Return a decorator that registers a function which writes one task of `column`; its name is the family's."""
+
+    def decorate(write: Write) -> Write:
+        register(Family(column, write.__name__, difficulty, impossible, topic, write))
         return write
 
-    return register
+    return decorate

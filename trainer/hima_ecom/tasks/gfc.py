@@ -9,9 +9,8 @@ from trainer.hima_ecom.tasks.texts import table, translations
 from trainer.hima_ecom.tools.conversion import CURRENCIES, TEMPERATURES, UNITS
 
 
-@family("gfc", 1)
+@family("gfc", 1, "A quantity in another unit.")
 def unit_conversion(b: Builder) -> None:
-    """A quantity in another unit."""
     quantities: list[list[str]] = [*map(list, UNITS.values()), list(TEMPERATURES)]
     source, target = w.held_pair(b, b.rng.choice(quantities))
     value = b.rng.choice((float(b.rng.randint(2, 900)), b.rng.randint(11, 4999) / 10))
@@ -33,9 +32,8 @@ def unit_conversion(b: Builder) -> None:
     w.finish(b, f"{value} {one} are {rounded} {two}.", f"{value} {one_zh}等于 {rounded} {two_zh}。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "An amount in another currency.")
 def currency_conversion(b: Builder) -> None:
-    """An amount in another currency."""
     source, target = w.held_pair(b, CURRENCIES)
     amount = b.rng.choice((b.rng.randint(5, 3000), b.rng.randint(500, 90000) / 100))
     w.ask(
@@ -54,9 +52,8 @@ def currency_conversion(b: Builder) -> None:
     w.finish(b, f"{w.amount(amount)} {source} is {there} {target}.", f"{w.amount(amount)} {source} 合 {there} {target}。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "The date some days after or before a given one.")
 def date_offset(b: Builder) -> None:
-    """The date some days after or before a given one."""
     start, days = w.some_day(b), b.rng.randint(9, 400)
     side, sign = b.rng.choice((("after", 1), ("before", -1)))
     said = w.pick(b, (side, "之后" if sign > 0 else "之前"))
@@ -69,9 +66,8 @@ def date_offset(b: Builder) -> None:
     w.finish(b, f"{days} days {side} {start} is {day}.", f"{start} {said} {days} 天是 {day}。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "Days between two given dates.")
 def days_apart(b: Builder) -> None:
-    """Days between two given dates."""
     start, end = sorted((w.some_day(b), w.some_day(b)))
     w.ask(b, b.phrase("gfc/days_apart", start=w.say_date(b, start), end=w.say_date(b, end)))
     gfc = b.delegate("gfc", f"How many days are there from {start} to {end}?", "Counting days; the gfc agent has a calendar.")
@@ -83,9 +79,8 @@ def days_apart(b: Builder) -> None:
     w.finish(b, f"There are {days} days between them.", f"两个日期相隔 {days} 天。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "The day of the week of a given date.")
 def weekday_of(b: Builder) -> None:
-    """The day of the week of a given date."""
     day = w.some_day(b)
     w.ask(b, b.phrase("gfc/weekday_of", date=w.say_date(b, day)))
     gfc = b.delegate("gfc", f"Which day of the week is {day}?", "A question about the calendar; the gfc agent has one.")
@@ -96,9 +91,8 @@ def weekday_of(b: Builder) -> None:
     w.finish(b, f"{day} is a {name}.", f"{day} 是{w.chinese(name)}。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "A time of day in another city.")
 def city_time(b: Builder) -> None:
-    """A time of day in another city."""
     source, target = w.held_pair(b, translations("common/cities"))
     time = w.some_time(b)
     places = {"source": w.say_city(b, source), "target": w.say_city(b, target)}

@@ -16,9 +16,8 @@ def plain(number: str) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-@family("gfc", 2)
+@family("gfc", 2, "A date counted from today, which must be looked up.")
 def date_from_today(b: Builder) -> None:
-    """A date counted from today, which must be looked up."""
     days = b.rng.randint(9, 700)
     ahead = b.rng.random() < 0.6
     en = b.rng.choice((f"in {days} days", f"{days} days from now")) if ahead else f"{days} days ago"
@@ -36,9 +35,8 @@ def date_from_today(b: Builder) -> None:
     w.finish(b, f"The date is {day}.", f"日期是 {day} 。")
 
 
-@family("gfc", 2)
+@family("gfc", 2, "The weekday some days after a given date.")
 def weekday_after(b: Builder) -> None:
-    """The weekday some days after a given date."""
     start, days = w.some_day(b), b.rng.randint(9, 300)
     w.ask(b, b.phrase("gfc_chains/weekday_after", date=w.say_date(b, start), days=days), noise=0.4)
     gfc = b.delegate("gfc", f"Which day of the week is {days} days after {start}?", "The gfc agent has a calendar.")
@@ -51,9 +49,8 @@ def weekday_after(b: Builder) -> None:
     w.finish(b, f"It is a {name}, {day}.", f"那天是{w.chinese(name)}，{day} 。")
 
 
-@family("gfc", 2)
+@family("gfc", 2, "The lower of two prices in different currencies, in a third.")
 def cheaper_offer(b: Builder) -> None:
-    """The lower of two prices in different currencies, in a third."""
     (one, two), (first, second) = b.rng.sample(word_list("gfc_chains/shops"), 2), w.held_pair(b, CURRENCIES)
     target = b.rng.choice([code for code in CURRENCIES if code not in (first, second)])
     x = b.rng.randint(2000, 90000) / 100
@@ -75,9 +72,8 @@ def cheaper_offer(b: Builder) -> None:
     w.finish(b, f"{shop} is cheaper: {price} {target}.", f"{shop} 更便宜，价格是 {price} {target}。")
 
 
-@family("gfc", 2)
+@family("gfc", 2, "Money changed into one currency and from there into another.")
 def exchanged_twice(b: Builder) -> None:
-    """Money changed into one currency and from there into another."""
     source, target = w.held_pair(b, CURRENCIES)
     middle = b.rng.choice([code for code in CURRENCIES if code not in (source, target)])
     amount = b.rng.choice((b.rng.randint(20, 5000), b.rng.randint(2000, 90000) / 100))
@@ -95,9 +91,8 @@ def exchanged_twice(b: Builder) -> None:
     w.finish(b, f"You end up with {end} {target}.", f"最后是 {end} {target}。")
 
 
-@family("gfc", 2)
+@family("gfc", 2, "The heavier of two weights in different units, in a third.")
 def heavier_parcel(b: Builder) -> None:
-    """The heavier of two weights in different units, in a third."""
     colours = translations("gfc_chains/colours")
     weights = ("lb", "oz", "g", "kg")
     (one, two), (first, second) = b.rng.sample(tuple(colours), 2), w.held_pair(b, weights)
@@ -127,9 +122,8 @@ def heavier_parcel(b: Builder) -> None:
     w.finish(b, f"The {more} one is heavier: {weight} {en}.", f"{colours[more]}的更重，重 {weight} {zh}。")
 
 
-@family("gfc", 2)
+@family("gfc", 2, "The high of a city in Fahrenheit.")
 def weather_fahrenheit(b: Builder) -> None:
-    """The high of a city in Fahrenheit."""
     city, day = w.some_city(b), w.some_day(b, -7, 14)
     if held_out(f"{city}/{day}") != b.pools.test:
         raise Skip("a day of the other split")
@@ -145,9 +139,8 @@ def weather_fahrenheit(b: Builder) -> None:
     w.finish(b, f"The high in {city} on {day} is {there} °F.", f"{w.city_zh(city)}最高 {there} 华氏度。")
 
 
-@family("gfc", 2)
+@family("gfc", 2, "The warmer of two cities and its high.")
 def warmer_city(b: Builder) -> None:
-    """The warmer of two cities and its high."""
     (one, two), day = w.held_pair(b, translations("common/cities")), w.some_day(b, -7, 14)
     w.ask(b, b.phrase("gfc_chains/warmer_city", a=w.say_city(b, one), b=w.say_city(b, two), date=w.say_date(b, day)), noise=0.4)
     gfc = b.delegate("gfc", f"Which has the higher high on {day}, {one} or {two}?", "The gfc agent has the weather of both.")

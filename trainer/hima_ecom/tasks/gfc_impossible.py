@@ -9,9 +9,8 @@ from trainer.hima_ecom.tasks.texts import table, translations, word_list
 from trainer.hima_ecom.tools.conversion import CURRENCIES
 
 
-@family("gfc", 1, impossible=True)
+@family("gfc", 1, "The weather on a day that the table does not reach.", impossible=True)
 def weather_too_far(b: Builder) -> None:
-    """The weather on a day that the table does not reach."""
     aspects = table("gfc_notes/aspects")
     city, day, aspect = w.some_city(b), w.some_day(b, 18, 330), b.rng.choice(tuple(aspects))
     w.ask(
@@ -29,9 +28,8 @@ def weather_too_far(b: Builder) -> None:
     )
 
 
-@family("gfc", 1, impossible=True)
+@family("gfc", 1, "A reminder for a day that is over.", impossible=True)
 def reminder_in_past(b: Builder) -> None:
-    """A reminder for a day that is over."""
     note, day, time = some_note(b), w.some_day(b, -300, -2), w.some_time(b)
     w.ask(b, b.phrase("gfc_notes/reminder", note=note, date=w.say_date(b, day), time=w.say_time(b, time)))
     gfc = b.delegate("gfc", f'Set a reminder for {day} at {time} with the text "{note}".', "The gfc agent sets reminders.")
@@ -45,9 +43,8 @@ def reminder_in_past(b: Builder) -> None:
     )
 
 
-@family("gfc", 1, impossible=True)
+@family("gfc", 1, "A currency without a rate.", impossible=True)
 def unknown_currency(b: Builder) -> None:
-    """A currency without a rate."""
     unknown = table("gfc_impossible/currencies")
     source, target = b.rng.choice(tuple(CURRENCIES)), b.rng.choice(tuple(unknown))
     if held_out(f"{source}/{target}") != b.pools.test:
@@ -68,9 +65,8 @@ def unknown_currency(b: Builder) -> None:
     )
 
 
-@family("gfc", 1, impossible=True)
+@family("gfc", 1, "The time in a city that is not in the table.", impossible=True)
 def unknown_city(b: Builder) -> None:
-    """The time in a city that is not in the table."""
     unknown = translations("gfc_impossible/cities")
     source, target = w.some_city(b), b.rng.choice(tuple(unknown))
     if held_out(f"{source}/{target}") != b.pools.test:

@@ -11,9 +11,8 @@ from trainer.hima_ecom.tasks.texts import table, translations
 from trainer.hima_ecom.tools.calendar import OFFSETS, WEEKDAYS
 
 
-@family("gfc", 3)
+@family("gfc", 3, "A reminder some days from today.")
 def reminder_in_days(b: Builder) -> None:
-    """A reminder some days from today."""
     note, days, time = some_note(b), b.rng.randint(9, 400), w.some_time(b)
     w.ask(b, b.phrase("gfc_lookups/reminder_in_days", note=note, days=days, time=w.say_time(b, time)), noise=0.3)
     task = f'Set a reminder in {days} days at {time} with the text "{note}" and say the date.'
@@ -28,9 +27,8 @@ def reminder_in_days(b: Builder) -> None:
     w.finish(b, f"The reminder is set for {day} at {time}.", f"提醒已设在 {day} {time} 。")
 
 
-@family("gfc", 3)
+@family("gfc", 3, "A reminder for a moment in another time zone, on another day there than here.")
 def call_reminder(b: Builder) -> None:
-    """A reminder for a moment in another time zone, on another day there than here."""
     source, target = w.held_pair(b, translations("common/cities"))
     note, day, time = some_note(b), w.some_day(b, 5, 400), w.some_time(b)
     minutes = int(time[:2]) * 60 + int(time[3:]) + OFFSETS[target] - OFFSETS[source]
@@ -59,9 +57,8 @@ def call_reminder(b: Builder) -> None:
     )
 
 
-@family("gfc", 3)
+@family("gfc", 3, "What is left today of a term that began on a given date.")
 def days_left(b: Builder) -> None:
-    """What is left today of a term that began on a given date."""
     start = w.some_day(b, -300, -5)
     gone = (date.fromisoformat(b.session.store.today) - start).days
     days = gone + b.rng.randint(9, 300)
@@ -78,9 +75,8 @@ def days_left(b: Builder) -> None:
     w.finish(b, f"It ends on {end}, so {left} days are left.", f"{end} 到期，还剩 {left} 天。")
 
 
-@family("gfc", 3)
+@family("gfc", 3, "The weather on a weekday of next week.")
 def weather_next_week(b: Builder) -> None:
-    """The weather on a weekday of next week."""
     aspects = table("gfc_notes/aspects")
     city, name, aspect = w.some_city(b), b.rng.choice(WEEKDAYS), b.rng.choice(tuple(aspects))
     if held_out(f"{city}/{name}/{aspect}") != b.pools.test:
@@ -102,9 +98,8 @@ def weather_next_week(b: Builder) -> None:
     w.finish(b, f"In {city} on {name}, {day}: {en}.", f"{day} {w.city_zh(city)}：{zh}。")
 
 
-@family("gfc", 3)
+@family("gfc", 3, "Weeks from today to a given date.")
 def weeks_until(b: Builder) -> None:
-    """Weeks from today to a given date."""
     day, places = w.some_day(b, 16, 700), b.rng.choice((1, 2))
     w.ask(b, b.phrase("gfc_lookups/weeks_until", date=w.say_date(b, day)), w.say_places(b, places), noise=0.3)
     task = f"How many weeks is it from today to {day}? Round to {places} decimals."
@@ -121,9 +116,8 @@ def weeks_until(b: Builder) -> None:
     w.finish(b, f"It is {rounded} weeks until {day}.", f"到 {day} 还有 {rounded} 周。")
 
 
-@family("gfc", 3)
+@family("gfc", 3, "A reminder for the day before a trip, whose text depends on the weather.")
 def weather_reminder(b: Builder) -> None:
-    """A reminder for the day before a trip, whose text depends on the weather."""
     city, day, time = w.some_city(b), w.some_day(b, 2, 14), w.some_time(b, 15)
     wet, dry = (w.pick(b, b.rng.choice(list(translations(f"gfc_lookups/{name}").items()))) for name in ("wet", "dry"))
     limit = b.rng.randrange(20, 75, 5)

@@ -10,9 +10,8 @@ from trainer.hima_ecom.tasks.pools import held_out
 from trainer.hima_ecom.tasks.texts import table, translations, word_list
 
 
-@family("gfc", 1)
+@family("gfc", 1, "One figure of the weather of a city on a given day.")
 def weather_on(b: Builder) -> None:
-    """One figure of the weather of a city on a given day."""
     aspects = table("gfc_notes/aspects")
     city, day, aspect = w.some_city(b), w.some_day(b, -7, 14), b.rng.choice(tuple(aspects))
     if held_out(f"{city}/{day}/{aspect}") != b.pools.test:
@@ -57,9 +56,8 @@ def some_note(b: Builder) -> str:
     return w.pick(b, b.rng.choice(list(translations("gfc_notes/notes").items()))).format(name=b.rng.choice(FIRST_NAMES))
 
 
-@family("gfc", 1)
+@family("gfc", 1, "A reminder on a given day.")
 def reminder(b: Builder) -> None:
-    """A reminder on a given day."""
     note, day, time = some_note(b), w.some_day(b, 1, 400), w.some_time(b)
     w.ask(b, b.phrase("gfc_notes/reminder", note=note, date=w.say_date(b, day), time=w.say_time(b, time)))
     gfc = b.delegate("gfc", f'Set a reminder for {day} at {time} with the text "{note}".', "The gfc agent sets reminders.")
@@ -70,9 +68,8 @@ def reminder(b: Builder) -> None:
     w.finish(b, f"I will remind you on {day} at {time}.", f"好的，{day} {time} 会提醒您。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "The characters of a text.")
 def count_text(b: Builder) -> None:
-    """The characters of a text."""
     words = word_list("gfc_notes/text_words")
     text = " ".join(b.rng.choice(words) for _ in range(b.rng.randint(5, 13)))
     w.ask(b, b.phrase("gfc_notes/count_text", text=text))
@@ -84,9 +81,8 @@ def count_text(b: Builder) -> None:
     w.finish(b, f"The text has {characters} characters.", f"一共有 {characters} 个字符。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "A code backwards.")
 def reversed_code(b: Builder) -> None:
-    """A code backwards."""
     code = "".join(b.rng.choice(string.ascii_uppercase + string.digits) for _ in range(b.rng.randint(7, 12)))
     w.ask(b, b.phrase("gfc_notes/reversed_code", code=code))
     gfc = b.delegate("gfc", f"Reverse the characters of {code}.", "A change of a text; the gfc agent has a tool.")
@@ -97,9 +93,8 @@ def reversed_code(b: Builder) -> None:
     w.finish(b, f"Backwards it is {back}.", f"倒过来是 {back} 。")
 
 
-@family("gfc", 1)
+@family("gfc", 1, "Names in alphabetical order.")
 def sorted_names(b: Builder) -> None:
-    """Names in alphabetical order."""
     names, descending = b.rng.sample(FIRST_NAMES, b.rng.randint(5, 7)), b.rng.random() < 0.4
     order = w.pick(b, (" from z to a", "从z到a")) if descending else w.pick(b, ("", "从a到z"))
     w.ask(b, b.phrase("gfc_notes/sorted_names", order=order, names=w.pick(b, (", ", "、")).join(names)))

@@ -19,9 +19,8 @@ from trainer.hima_ecom.tasks.mathematics import (
 )
 
 
-@family("math", 2)
+@family("math", 2, "An age from a ratio and a sum.")
 def ages(b: Builder) -> None:
-    """An age from a ratio and a sum."""
     (one, two), times, young = b.rng.sample(FIRST_NAMES, 2), number(b, 2, 5), number(b, 4, 17)
     years, later = some_numbers(b, 2, 2, 25)
     total = young + times * young + 2 * years
@@ -38,9 +37,8 @@ def ages(b: Builder) -> None:
     w.finish(b, f"{one} will be {age} years old.", f"{one} 到时 {age} 岁。")
 
 
-@family("math", 2)
+@family("math", 2, "What the adults paid, from a count and a sum.")
 def tickets(b: Builder) -> None:
-    """What the adults paid, from a count and a sum."""
     count, cur, (low, high) = number(b, 30, 400), b.rng.choice(CURRENCIES), sorted(some_numbers(b, 2, 4, 45))
     adults = number(b, 9, count - 9)
     total = adults * high + (count - adults) * low
@@ -52,9 +50,8 @@ def tickets(b: Builder) -> None:
     money(b, math, part, cur, "The adults paid {answer}.", "成人票一共 {answer}。")
 
 
-@family("math", 2)
+@family("math", 2, "Some percent below the median of prices.")
 def median_off(b: Builder) -> None:
-    """Some percent below the median of prices."""
     (item,), rate, cur = items(b, 1), number(b, 4, 45), b.rng.choice(CURRENCIES)
     values = some_numbers(b, b.rng.choice((6, 8)), 19, 700)
     w.ask(b, b.phrase("math_chains/median_off", item=named(b, item), values=listed(b, values), rate=rate, cur=cur), noise=0.3)
@@ -64,9 +61,8 @@ def median_off(b: Builder) -> None:
     money(b, math, left, cur, "It is {answer}.", "结果是 {answer}。")
 
 
-@family("math", 2)
+@family("math", 2, "A reduced price and the tax on it.")
 def discount_and_tax(b: Builder) -> None:
-    """A reduced price and the tax on it."""
     (item,), cost, cur = items(b, 1), price(b, 20, 900), b.rng.choice(CURRENCIES)
     rate, tax = some_numbers(b, 2, 4, 40)
     w.ask(b, b.phrase("math_chains/discount_and_tax", item=named(b, item), price=cost, rate=rate, tax=tax, cur=cur), noise=0.3)
@@ -81,9 +77,8 @@ def discount_and_tax(b: Builder) -> None:
     w.finish(b, f"The reduced price is {left} {cur}, the tax on it {due} {cur}.", f"折后价 {left} {cur}，税额 {due} {cur}。")
 
 
-@family("math", 2)
+@family("math", 2, "The mean of scores, and the next that makes it what is wanted.")
 def needed_score(b: Builder) -> None:
-    """The mean of scores, and the next that makes it what is wanted."""
     values = some_numbers(b, b.rng.choice((4, 5, 8)), 31, 99)
     count, total = len(values), sum(values)
     targets = [t for t in range(30, 100) if 20 <= t * (count + 1) - total <= 130]

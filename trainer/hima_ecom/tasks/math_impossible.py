@@ -8,9 +8,8 @@ from trainer.hima_ecom.tasks.mathematics import CURRENCIES, mathematician, numbe
 from trainer.hima_ecom.tasks.texts import word_list
 
 
-@family("math", 1, impossible=True)
+@family("math", 1, "A sum to be shared by no one.", impossible=True)
 def shared_by_nobody(b: Builder) -> None:
-    """A sum to be shared by no one."""
     total, count, cur = price(b, 20.0, 900.0), number(b, 2, 30), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("math_impossible/shared_by_nobody", sum=total, n=count, cur=cur))
     math = mathematician(b, f"Divide {total} {cur} evenly among {count} people of whom {count} have left. What does each pay?")
@@ -24,9 +23,8 @@ def shared_by_nobody(b: Builder) -> None:
     )
 
 
-@family("math", 1, impossible=True)
+@family("math", 1, "Two costs that rise alike and never meet.", impossible=True)
 def never_equal(b: Builder) -> None:
-    """Two costs that rise alike and never meet."""
     (one, two), each, cur = some_numbers(b, 2, 9, 190), price(b, 0.15, 4.8), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("math_impossible/never_equal", a=one, b=two, p=each, cur=cur))
     task = f"For how many orders do {one} {cur} plus {each} an order and {two} {cur} plus {each} an order cost the same?"
@@ -42,9 +40,8 @@ def never_equal(b: Builder) -> None:
     )
 
 
-@family("math", 1, impossible=True)
+@family("math", 1, "A difference of ages that would change.", impossible=True)
 def age_contradiction(b: Builder) -> None:
-    """A difference of ages that would change."""
     (one, two), (now, then), years = b.rng.sample(FIRST_NAMES, 2), some_numbers(b, 2, 2, 30), number(b, 3, 40)
     w.ask(b, b.phrase("math_impossible/age_contradiction", a=one, b=two, now=now, then=then, years=years))
     task = f"{one} is {now} years older than {two}, and {then} years older in {years} years. How old is {two}?"

@@ -17,9 +17,8 @@ from trainer.hima_ecom.tasks.mathematics import (
 )
 
 
-@family("math", 3)
+@family("math", 3, "A goal from a median, and the pace that is left to reach it.")
 def sales_goal(b: Builder) -> None:
-    """A goal from a median, and the pace that is left to reach it."""
     values, rate, gone = some_numbers(b, b.rng.choice((6, 8)), 20, 300), number(b, 4, 40), number(b, 2, 5)
     middle = sum(sorted(values)[len(values) // 2 - 1 : len(values) // 2 + 1]) / 2
     expected = -int(-middle * (100 + rate) // 100)  # rounded up
@@ -43,9 +42,8 @@ def sales_goal(b: Builder) -> None:
     w.finish(b, f"The daily goal is {goal}; each remaining day needs {x}.", f"每日目标 {goal} ，其余每天需要 {x} 。")
 
 
-@family("math", 3)
+@family("math", 3, "What two plans cost for the median of months.")
 def plans_at_median(b: Builder) -> None:
-    """What two plans cost for the median of months."""
     values, cur = some_numbers(b, b.rng.choice((6, 8)), 20, 400), b.rng.choice(CURRENCIES)
     (one, two), (p, q) = some_numbers(b, 2, 9, 190), (price(b, 0.15, 4.8), price(b, 0.15, 4.8))
     w.ask(b, b.phrase("math_reports/plans_at_median", values=listed(b, values), a=one, b=two, p=p, q=q, cur=cur))
@@ -65,9 +63,8 @@ def plans_at_median(b: Builder) -> None:
     w.finish(b, f"Plan A: {costs[0]} {cur}. Plan B: {costs[1]} {cur}.", f"A 要 {costs[0]} {cur}，B 要 {costs[1]} {cur}。")
 
 
-@family("math", 3)
+@family("math", 3, "A refund from a total, and its share of it.")
 def basket_refund(b: Builder) -> None:
-    """A refund from a total, and its share of it."""
     (item,), count, each, extra = items(b, 1), number(b, 4, 15), price(b, 3, 90), price(b, 2, 15)
     back, rate, cur = number(b, 2, count - 1), number(b, 3, 30), b.rng.choice(CURRENCIES)
     total = f"{count * float(each) + float(extra):.2f}"
@@ -88,9 +85,8 @@ def basket_refund(b: Builder) -> None:
     w.finish(b, f"The refund is {refund} {cur}, {share} percent of the total.", f"退款 {refund} {cur}，占总额的 {share} %。")
 
 
-@family("math", 3)
+@family("math", 3, "A bill with a tip, whole equal payments, and what is left over.")
 def split_up(b: Builder) -> None:
-    """A bill with a tip, whole equal payments, and what is left over."""
     bill, rate, people, cur = price(b, 40, 700), number(b, 4, 22), number(b, 3, 12), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("math_reports/split_up", bill=bill, rate=rate, people=people, cur=cur))
     task = (

@@ -20,9 +20,8 @@ from trainer.hima_ecom.tasks.mathematics import (
 from trainer.hima_ecom.tasks.texts import table
 
 
-@family("math", 1)
+@family("math", 1, "A statistic of a list of numbers.")
 def statistic(b: Builder) -> None:
-    """A statistic of a list of numbers."""
     names = table("math_words/statistics")
     values, what = some_numbers(b, b.rng.choice((6, 8, 10)), 11, 480), b.rng.choice(tuple(names))
     w.ask(b, b.phrase("math_words/statistic", values=listed(b, values), what=w.pick(b, names[what])), w.say_places(b, 1))
@@ -34,9 +33,8 @@ def statistic(b: Builder) -> None:
     w.finish(b, f"The {what} is {rounded}.", f"{names[what][1]}是 {rounded} 。")
 
 
-@family("math", 1)
+@family("math", 1, "The price of one from a total with shipping.")
 def unknown_price(b: Builder) -> None:
-    """The price of one from a total with shipping."""
     (item,), count, each, extra = items(b, 1), number(b, 3, 14), price(b, 3, 120), price(b, 2, 15)
     cur, total = b.rng.choice(CURRENCIES), f"{count * float(each) + float(extra):.2f}"
     said = {"count": count, "items": item.many, "item": named(b, item), "measure": item.measure}
@@ -46,9 +44,8 @@ def unknown_price(b: Builder) -> None:
     money(b, math, x, cur, f"One {item.one} costs {{answer}}.", f"每{item.measure}{item.zh} {{answer}}。")
 
 
-@family("math", 1)
+@family("math", 1, "One of three shares in a ratio.")
 def ratio_share(b: Builder) -> None:
-    """One of three shares in a ratio."""
     (x, y, z), (one, two, three) = some_numbers(b, 3, 2, 15), b.rng.sample(FIRST_NAMES, 3)
     total, cur = number(b, 4, 95) * (x + y + z), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("math_words/ratio_share", a=one, b=two, c=three, x=x, y=y, z=z, total=total, cur=cur))
@@ -57,9 +54,8 @@ def ratio_share(b: Builder) -> None:
     money(b, math, share, cur, f"{two} gets {{answer}}.", f"{two} 得 {{answer}}。")
 
 
-@family("math", 1)
+@family("math", 1, "The time that two need together.")
 def work_rate(b: Builder) -> None:
-    """The time that two need together."""
     (x, y), (one, two) = some_numbers(b, 2, 3, 60), b.rng.sample(FIRST_NAMES, 2)
     w.ask(b, b.phrase("math_words/work_rate", a=one, b=two, x=x, y=y), w.say_places(b, 2))
     math = mathematician(b, f"Two people need {x} and {y} hours alone. How many hours together? Round to 2 decimals.")

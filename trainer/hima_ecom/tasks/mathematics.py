@@ -75,9 +75,8 @@ def money(b: Builder, math: Expert, result: str, cur: str, en: str, zh: str) -> 
     w.finish(b, en.format(answer=answer), zh.format(answer=answer))
 
 
-@family("math", 1)
+@family("math", 1, "The total of a basket.")
 def basket(b: Builder) -> None:
-    """The total of a basket."""
     bought = [(number(b, 2, 9), item, price(b, 2, 90)) for item in items(b, number(b, 2, 4))]
     cur = b.rng.choice(CURRENCIES)
     english = [f"{count} {item.many} at {each}" for count, item, each in bought]
@@ -89,9 +88,8 @@ def basket(b: Builder) -> None:
     money(b, math, total, cur, "The total is {answer}.", "一共是 {answer}。")
 
 
-@family("math", 1)
+@family("math", 1, "A price less some percent.")
 def discount(b: Builder) -> None:
-    """A price less some percent."""
     (item,), cost, rate, cur = items(b, 1), price(b, 8, 900), number(b, 3, 65), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("mathematics/discount", item=named(b, item), measure=item.measure, price=cost, rate=rate, cur=cur))
     math = mathematician(b, f"What is {cost} {cur} less {rate} percent?")
@@ -99,9 +97,8 @@ def discount(b: Builder) -> None:
     money(b, math, left, cur, "The new price is {answer}.", "现价是 {answer}。")
 
 
-@family("math", 1)
+@family("math", 1, "By how many percent a price rose or fell.")
 def percent_change(b: Builder) -> None:
-    """By how many percent a price rose or fell."""
     (item,), cur, places = items(b, 1), b.rng.choice(CURRENCIES), number(b, 1, 2)
     low, high = sorted((price(b, 10, 400), price(b, 10, 400)), key=float)
     up = b.rng.random() < 0.5
@@ -120,9 +117,8 @@ def percent_change(b: Builder) -> None:
     w.finish(b, f"It is {'an increase' if up else 'a decrease'} of {rounded} percent.", f"{move}了 {rounded} %。")
 
 
-@family("math", 1)
+@family("math", 1, "The price of a kilogram.")
 def unit_price(b: Builder) -> None:
-    """The price of a kilogram."""
     size, cost, cur = number(b, 12, 190) / 10, price(b, 5, 300), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("mathematics/unit_price", size=size, price=cost, cur=cur))
     math = mathematician(b, f"What is the price of one kg if {size} kg cost {cost} {cur}?")
@@ -130,9 +126,8 @@ def unit_price(b: Builder) -> None:
     money(b, math, each, cur, "One kilogram costs {answer}.", "每公斤 {answer}。")
 
 
-@family("math", 1)
+@family("math", 1, "A bill with a tip, split equally.")
 def tip_split(b: Builder) -> None:
-    """A bill with a tip, split equally."""
     bill, rate, people, cur = price(b, 30, 600), number(b, 4, 22), number(b, 3, 12), b.rng.choice(CURRENCIES)
     w.ask(b, b.phrase("mathematics/tip_split", bill=bill, rate=rate, people=people, cur=cur))
     math = mathematician(b, f"{bill} {cur} plus {rate} percent is split among {people} people. What does one pay?")

@@ -5,7 +5,7 @@ from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.pools import department
-from trainer.hima_ecom.tasks.qa_products import fact, find, knowledge_question, knowledge_value, product_name
+from trainer.hima_ecom.tasks.qa_products import fact, find, look_up, product_name
 from trainer.hima_ecom.tasks.texts import word_list
 
 
@@ -36,9 +36,8 @@ def _about_department(
     return product, name, expert
 
 
-@family("qa", 1)
+@family("qa", 1, "Days in which a department's items can be returned.")
 def return_period(b: Builder) -> None:
-    """Days in which a department's items can be returned."""
     product, name, expert = _about_department(
         b, "qa_policies/return_period", "How many days are there to return {category} items?"
     )
@@ -48,9 +47,8 @@ def return_period(b: Builder) -> None:
     b.finish(f"You can return {name} items within {days} days of delivery.", f"{name} 类商品可以在收货后 {days} 天内退货。")
 
 
-@family("qa", 2)
+@family("qa", 2, "The same for gold members, who have more.")
 def gold_return_period(b: Builder) -> None:
-    """The same for gold members, who have more."""
     product, name, expert = _about_department(
         b, "qa_policies/gold_return_period", "How many days do gold members have to return {category} items?"
     )
@@ -60,9 +58,8 @@ def gold_return_period(b: Builder) -> None:
     b.finish(f"As a gold member you have {days} days to return {name} items.", f"金卡会员退 {name} 类商品有 {days} 天。")
 
 
-@family("qa", 1)
+@family("qa", 1, "Whether an opened item of a department may come back, and within how many days.")
 def opened_return(b: Builder) -> None:
-    """Whether an opened item of a department may come back, and within how many days."""
     allowed = b.rng.random() < 0.5
     task = "May {category} items be returned after they were opened? And within how many days can they be returned?"
     product, name, expert = _about_department(b, "qa_policies/opened_return", task, opened=allowed, more="qa_policies/within")
@@ -78,9 +75,8 @@ def opened_return(b: Builder) -> None:
     )
 
 
-@family("qa", 2)
+@family("qa", 2, "Which of two products' departments may be returned for longer.")
 def longer_return(b: Builder) -> None:
-    """Which of two products' departments may be returned for longer."""
     # The one with more is drawn first, so that any may be it, not only those with most of all.
     one = b.rng.choice(b.pools.products)
     less_days = [row for row in b.pools.products if 0 < _rule(row).days < _rule(one).days]
@@ -103,10 +99,9 @@ def longer_return(b: Builder) -> None:
     b.finish(f"You have longer for {more}: {days[more]} days.", f"退货期更长的是 {more}：{days[more]} 天。")
 
 
-@family("qa", 2)
+@family("qa", 2, "What a product weighs, and how long it can be returned.")
 def fact_and_period(b: Builder) -> None:
-    """What a product weighs, and how long it can be returned."""
-    name, row = fact(b, knowledge_question("weight"))
+    name, row = fact(b, "weight")
     product = b.pools.world.products[row["product_id"]].row
     days, where = _rule(product).days, department(product)
     if not days:
@@ -114,10 +109,10 @@ def fact_and_period(b: Builder) -> None:
     b.ask(b.join(b.phrase("qa_products/weight", name=name), b.phrase("qa_policies/return_period", category=where)))
     task = f"How heavy is the {name}? And how many days are there to return {where} items?"
     expert = b.delegate("qa", task, "A question about a product and one about the policies; the qa agent knows both.")
-    grams = knowledge_value(expert, "weight", name, row)
+    grams = look_up(expert, "weight", name, row)
     find(expert, f"return period {where}", f"Return period: {where}")
     expert.answer(f"{row['answer']} {where} items can be returned within {days} days of delivery.")
-    b.expect_number(str(grams), "g", "0")
+    b.expect_number(grams, "g", "0")
     b.expect_number(str(days), "day", "0")
     b.finish(
         f"The {name} weighs {grams} grams, packed; {where} items can be returned within {days} days.",

@@ -2,108 +2,117 @@
 
 from trainer.hima_ecom import rules
 from trainer.hima_ecom.catalog import BRANDS
-from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
-from trainer.hima_ecom.tasks.efc_orders import item_named
+from trainer.hima_ecom.tasks.builder import Builder, Skip
+from trainer.hima_ecom.tasks.efc_writing import a_cancellation, an_item_to_return, an_order_and_a_coupon
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.pools import department, held_out
 from trainer.hima_ecom.tasks.qa_policies import policy
 from trainer.hima_ecom.tasks.qa_products import product_name
-from trainer.hima_ecom.tasks.texts import table, translations, word_list
+from trainer.hima_ecom.tasks.template import Facts, Refusal, Template, call, refused, templates
+from trainer.hima_ecom.tasks.texts import table, word_list
 from trainer.hima_ecom.tasks.wording import chinese
 
 
 def reasons(*names: str) -> tuple[str, ...]:
-    """The words of the named groups of reasons."""
+    """Return the words of the named groups of reasons."""
     return tuple(text for name in names for text in word_list(f"reasons/{name}"))
 
 
-def refuse(b: Builder, expert: Expert, reason: str, en: str, zh: str, *reasons: str, reject: tuple[str, ...]) -> None:
-    """The sub-agent reports the reason, the master refuses."""
-    expert.answer(f"It can not be done: {reason}.", "The store's rules refuse it.")
-    b.expect_refusal(*reasons, reject=reject)
-    b.finish(f"I am sorry, I cannot do that: {en}.", f"抱歉，无法办理：{zh}。", "It was refused; I say why.")
+def _an_order_that_left(b: Builder) -> Facts:
+    facts = a_cancellation("shipped", "delivered")(b)
+    row = b.pools.world.row("orders", facts["order"])
+    assert row is not None
+    return facts | {"status": row["status"], "chinese": chinese(row["status"])}
 
 
-@family("efc", 1, impossible=True)
-def cancel_too_late(b: Builder) -> None:
-    """Cancelling an order that has left."""
-    row = b.pools.order(b.rng, "shipped", "delivered")
-    b.customer(row["customer_id"])
-    key, code = row["order_id"], b.rng.choice(list(table("efc_writing/reasons")))
-    why = table("efc_writing/reasons")[code][b.zh]
-    b.ask(b.join(b.phrase("efc_writing/cancel_order", order=key, why=why), b.phrase("efc_writing/refund")))
-    efc = b.delegate("efc", f"Cancel order {key}. Reason: {code}.", "The efc agent can cancel orders.")
-    reason = efc.refused("cancel_order", "I cancel it.", order_id=key, reason=code)
-    status = row["status"]
-    told, reject = (status, chinese(status)), reasons("left", "too_late", "coupon", "which_one")
-    refuse(b, efc, reason, f"order {key} is already {status}", f"订单 {key} {chinese(status)}", *told, reject=reject)
+def _an_item(b: Builder) -> Facts:
+    facts = an_item_to_return("unopened", "opened")(b)
+    return facts | {"category": department(b.pools.world.products[facts["item"]["product_id"]].row)}
 
 
-@family("efc", 2, impossible=True)
-def return_refused(b: Builder) -> None:
-    """Returning what may not come back: too late, opened, or of a category that never may."""
-    row = b.pools.order(b.rng, "delivered")
-    b.customer(row["customer_id"])
-    key = row["order_id"]
-    item = item_named(b, b.peek(row["customer_id"], "get_order", order_id=key))
-    condition = b.rng.choice(("unopened", "opened"))
-    name, said = product_name(item), translations("efc_writing/conditions")[condition] if b.zh else condition
-    b.ask(b.join(b.phrase("efc_writing/return_item", order=key, name=name, condition=said), b.phrase("efc_writing/refund")))
-    efc = b.delegate("efc", f"Return the {name} of order {key}. Condition: {condition}.", "The efc agent can take returns.")
-    efc.call("get_order", "I look for the item's id.", order_id=key)
-    arguments = {"order_id": key, "item_ids": [item["item_id"]], "condition": condition}
-    reason = efc.refused("return_items", f"It is {item['item_id']}.", **arguments)
-    category = department(b.pools.world.products[item["product_id"]].row)
-    said_why: tuple[str, ...]
-    if "within" in reason:
-        en, zh, said_why = (
-            f"the return period of {category} is over",
-            f"{category} 的退货期已过",
-            ("within", "period", "days", "退货期"),
-        )
-    elif "only unopened" in reason:
-        en, zh, said_why = (
-            f"{category} items must be unopened",
-            f"{category} 类商品必须未拆封",
-            ("unopened", "opened", "未拆封"),
-        )
-    else:
-        en, zh, said_why = f"{category} items can not be returned", f"{category} 类商品不能退货", (category,)
-    refuse(b, efc, reason, en, zh, *said_why, reject=(*reasons("coupon", "which_one"), "shipped", "已发货"))
+def _an_unknown_product(b: Builder) -> Facts:
+    known = product_name(b.rng.choice(b.pools.products))
+    name = f"{b.rng.choice(word_list('refusals/invented'))} {known.split(' ', 1)[1]}"
+    if held_out(name) != b.pools.test:
+        raise Skip("a name of the other split")
+    return {"name": name}
 
 
-@family("efc", 1, impossible=True)
-def coupon_refused(b: Builder) -> None:
-    """Applying a coupon that is over, not yet valid, below its minimum, or for other things."""
-    row = b.pools.order(b.rng, *rules.COUPON_APPLICABLE)
-    b.customer(row["customer_id"])
-    key, code = row["order_id"], b.rng.choice(b.pools.world.all("coupons"))["code"]
-    b.ask(b.join(b.phrase("efc_writing/apply_coupon", order=key, code=code), b.phrase("efc_writing/new_total")))
-    efc = b.delegate("efc", f"Apply coupon {code} to order {key}.", "The efc agent can apply coupons.")
-    reason = efc.refused("apply_coupon", "I apply it.", order_id=key, code=code)
-    why = (
-        ("expired", "expired", "已过期"),
-        ("valid from", "not valid yet", "尚未生效"),
-        ("at least", "its minimum is not reached", "未达到最低金额"),
-        ("already has", "the order already has a coupon", "订单已使用优惠券"),
-        ("already used", "it was already used", "已经使用过"),
-        ("the order has none", "it is for other items", "不适用于这些商品"),
-    )
-    for sign, en, zh in why:
-        if sign in reason:
-            others = tuple(
-                text
-                for text in reasons("coupon", "too_late", "which_one", "left")
-                if text not in ("coupon", "优惠券", "not valid")
-            )
-            refuse(b, efc, reason, f"coupon {code}: {en}", f"优惠券 {code} {zh}", en, sign, zh, reject=others)
-            return
-    raise Skip(reason)
+def _has_left(facts: Facts) -> Facts:
+    return {"words": [facts["status"], facts["chinese"]], "reject": reasons("left", "too_late", "coupon", "which_one")}
 
 
-@family("efc", 2, impossible=True)
+def _not_returned(facts: Facts) -> Facts:
+    words = {"within": "refusals/too_late", "only unopened": "refusals/unopened"}
+    sign = next((sign for sign in words if sign in facts["reason"]), "never")
+    en, zh = (text.format(**facts) for text in table("refusals/return_refused")[sign])
+    told = word_list(words[sign]) if sign in words else (facts["category"],)
+    return {"en": en, "zh": zh, "words": told, "reject": (*reasons("coupon", "which_one"), "shipped", "已发货")}
+
+
+def _not_applied(facts: Facts) -> Facts:
+    others = reasons("coupon", "too_late", "which_one", "left")
+    reject = [text for text in others if text not in ("coupon", "优惠券", "not valid")]
+    for sign, (en, zh) in table("refusals/coupon_refused").items():
+        if sign in facts["reason"]:
+            return {"en": en, "zh": zh, "words": [en, sign, zh], "reject": reject}
+    raise Skip(facts["reason"])
+
+
+def _not_found(facts: Facts) -> Facts:
+    if any(facts["name"] in document["title"] for document in facts["seen"]["documents"]):
+        raise Skip("it exists")
+    return {"words": reasons("not_known"), "reject": reasons("no_return")}
+
+
+REFUSED = Refusal("{words}", reject="{reject}")
+templates(
+    "efc",
+    "refusals",
+    Template(
+        "cancel_too_late", 1, "Cancelling an order that has left.", _an_order_that_left,
+        refused("cancel_order", order_id="{order}", reason="{code}"),
+        REFUSED,
+        read=_has_left,
+        ask=("efc_writing/cancel_order", "efc_writing/refund"),
+        impossible=True,
+    ),
+    Template(
+        "return_refused", 2, "Returning what may not come back: too late, opened, or of a category that never may.", _an_item,
+        (
+            call("get_order", order_id="{order}"),
+            refused("return_items", order_id="{order}", item_ids=["{item[item_id]}"], condition="{state}"),
+        ),
+        REFUSED,
+        read=_not_returned,
+        ask=("efc_writing/return_item", "efc_writing/refund"),
+        impossible=True,
+    ),
+    Template(
+        "coupon_refused", 1, "Applying a coupon that is over, not yet valid, below its minimum, or for other things.",
+        an_order_and_a_coupon,
+        refused("apply_coupon", order_id="{order}", code="{code}"),
+        REFUSED,
+        read=_not_applied,
+        ask=("efc_writing/apply_coupon", "efc_writing/new_total"),
+        impossible=True,
+    ),
+)  # fmt: skip
+templates(
+    "qa",
+    "refusals",
+    Template(
+        "unknown_product", 1, "A question about a product that the store does not have.", _an_unknown_product,
+        call("search_knowledge", query="{name} warranty"),
+        REFUSED,
+        read=_not_found,
+        impossible=True,
+    ),
+)  # fmt: skip
+
+
+@family("efc", 2, 'Cancelling "my order" where several could be meant: the customer must say which.', impossible=True)
 def which_order(b: Builder) -> None:
-    """Cancelling "my order" where several could be meant: the customer must say which."""
     customer = b.rng.choice(b.pools.customers)
     b.email, b.customer_id = customer["email"], None
     hello = b.phrase("refusals/hello", name=customer["first_name"], email=b.email)
@@ -127,30 +136,8 @@ def which_order(b: Builder) -> None:
     )
 
 
-@family("qa", 1, impossible=True)
-def unknown_product(b: Builder) -> None:
-    """A question about a product that the store does not have."""
-    product = b.rng.choice(b.pools.products)
-    name = f"{b.rng.choice(word_list('refusals/invented'))} {product_name(product).split(' ', 1)[1]}"
-    if held_out(name) != b.pools.test:
-        raise Skip("a name of the other split")
-    b.ask(b.phrase("refusals/unknown_product", name=name))
-    qa = b.delegate("qa", f"How long is the warranty on the {name}?", "A question about a product; the qa agent knows.")
-    found = qa.call("search_knowledge", "I search the knowledge base.", query=f"{name} warranty")["documents"]
-    if any(name in document["title"] for document in found):
-        raise Skip("it exists")
-    qa.answer(f"There is no information about the {name}.", "No document is about this product.")
-    b.expect_refusal(*reasons("not_known"), reject=reasons("no_return"))
-    b.finish(
-        f"I am sorry, I have no information about the {name}.",
-        f"抱歉，没有找到 {name} 的信息。",
-        "Nothing was found; I say so.",
-    )
-
-
-@family("qa", 1, impossible=True)
+@family("qa", 1, "The return period of a department whose items never come back.", impossible=True)
 def never_returned(b: Builder) -> None:
-    """The return period of a department whose items never come back."""
     names = [rules.department(brand, category) for category in rules.NEVER_RETURNED for brand in BRANDS]
     name = b.rng.choice([name for name in names if held_out(name) == b.pools.test])
     b.ask(b.phrase("qa_policies/return_period", category=name))

@@ -3,6 +3,16 @@
 `phrases("gfc/unit_conversion")` are the phrases with that name in gfc.toml. Nothing is read before it is needed.
 """
 
-from trainer.hima_ecom.tasks.texts.reader import Phrases, file_names, phrases, read, table, translations, word_list
+from trainer.hima_ecom.tasks.texts.reader import (
+    Phrases,
+    Sentences,
+    file_names,
+    phrases,
+    read,
+    sentences,
+    table,
+    translations,
+    word_list,
+)
 
-__all__ = ["Phrases", "file_names", "phrases", "read", "table", "translations", "word_list"]
+__all__ = ["Phrases", "Sentences", "file_names", "phrases", "read", "sentences", "table", "translations", "word_list"]

@@ -6,11 +6,12 @@ Entries are named "file/key". A file is parsed when one of its entries is first 
     [lists]             KEY = [text, ...]
     [tables.KEY]        word = [text, ...], equally many texts for every word
     [translations.KEY]  English = Chinese
+    [families.KEY]      what agents say in the tasks of a family: the fields of Sentences
 """
 
 import random
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from string import Formatter
@@ -38,6 +39,19 @@ class Phrases(NamedTuple):
         return rng.choice((self.more or self.sft) if split == "train" else self.sft)
 
 
+class Sentences(NamedTuple):
+    """What the agents say in the tasks of one family: templates with {facts}."""
+
+    task: str  # what the master delegates
+    answer: str  # of the sub-agent
+    en: str  # the master's final answer
+    zh: str
+    why: str = ""  # the master's thought as it delegates
+    thoughts: tuple[str, ...] = ()  # of the sub-agent, one before each call
+    because: str = "That answers it."  # its thought as it answers
+    closing: str = "I have what I need."  # the master's last thought
+
+
 class Texts(NamedTuple):
     """The contents of one file."""
 
@@ -45,6 +59,7 @@ class Texts(NamedTuple):
     lists: dict[str, tuple[str, ...]]
     tables: dict[str, dict[str, tuple[str, ...]]]
     translations: dict[str, dict[str, str]]
+    families: dict[str, Sentences]
 
 
 @cache
@@ -76,6 +91,13 @@ def translations(name: str) -> dict[str, str]:
 
 
 @cache
+def sentences(name: str) -> Sentences:
+    """Return the sentences of a family, "file/key". Raises: ValueError where there are none."""
+    file, key = _split(name)
+    return _entry(file, key, "families", read(file).families)
+
+
+@cache
 def read(file: str) -> Texts:
     """Return the contents of a file of this folder, named without its ending. Raises: ValueError."""
     if file not in file_names():
@@ -98,7 +120,7 @@ def parse(text: str, file: str) -> Texts:
     if unknown := document.keys() - set(Texts._fields):
         raise ValueError(f"{file}: expected the sections {', '.join(Texts._fields)}, got {', '.join(sorted(unknown))}")
     found: dict[str, dict[str, Any]] = {}
-    for section, check in (("phrases", _phrases), ("lists", _list), ("tables", _table), ("translations", _translations)):
+    for section, check in _CHECKS.items():
         entries = document.get(section, {})
         if not isinstance(entries, dict):
             raise ValueError(f"{file}, {section}: expected a table, got {entries!r}")
@@ -120,22 +142,37 @@ def _entry(file: str, key: str, section: str, entries: Mapping[str, T]) -> T:
 
 
 def _phrases(where: str, value: Any) -> Phrases:
-    required = [name for name in Phrases._fields if name not in Phrases._field_defaults]
-    if not isinstance(value, dict) or not set(required) <= value.keys() <= set(Phrases._fields):
-        got = ", ".join(value) if isinstance(value, dict) else repr(value)
-        raise ValueError(f"{where}: expected {', '.join(required)} and perhaps more, got {got}")
-    lists = {name: _list(f"{where}.{name}", texts) for name, texts in value.items()}
+    lists = {name: _list(f"{where}.{name}", texts) for name, texts in _fields(where, value, Phrases).items()}
     for name, texts in lists.items():
         for text in texts:
             _check_template(f"{where}.{name}", text)
     return Phrases(**lists)
 
 
-def _list(where: str, value: Any) -> tuple[str, ...]:
+def _sentences(where: str, value: Any) -> Sentences:
+    found: dict[str, Any] = {}
+    for name, said in _fields(where, value, Sentences).items():
+        texts = _list(f"{where}.{name}", said, distinct=False) if name == "thoughts" else (_text(f"{where}.{name}", said),)
+        for text in texts:
+            _check_template(f"{where}.{name}", text)
+        found[name] = texts if name == "thoughts" else texts[0]
+    return Sentences(**found)
+
+
+def _fields(where: str, value: Any, kind: type[Phrases] | type[Sentences]) -> dict[str, Any]:
+    """Check that an entry has the fields of its kind."""
+    required = [name for name in kind._fields if name not in kind._field_defaults]
+    if not isinstance(value, dict) or not set(required) <= value.keys() <= set(kind._fields):
+        got = ", ".join(value) if isinstance(value, dict) else repr(value)
+        raise ValueError(f"{where}: expected {', '.join(required)} and perhaps {', '.join(kind._field_defaults)}, got {got}")
+    return value
+
+
+def _list(where: str, value: Any, *, distinct: bool = True) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError(f"{where}: expected a list of at least one text, got {value!r}")
     texts = tuple(_text(where, text) for text in value)
-    if len(set(texts)) < len(texts):
+    if distinct and len(set(texts)) < len(texts):
         raise ValueError(f"{where}: expected different texts, got one twice: {max(texts, key=texts.count)!r}")
     return texts
 
@@ -172,3 +209,12 @@ def _text(where: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{where}: expected a text, got {value!r}")
     return value
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "phrases": _phrases,
+    "lists": _list,
+    "tables": _table,
+    "translations": _translations,
+    "families": _sentences,
+}
