@@ -1,4 +1,4 @@
-"""The tasks of the benchmark: families of templates, each with an expert that solves it through the real tools."""
+"""The tasks of the benchmark: families, each with an expert that solves its tasks through the real tools."""
 
 from trainer.hima_ecom.tasks.families import FAMILIES
 from trainer.hima_ecom.tasks.generate import make_tasks, stream_tasks

@@ -1,4 +1,4 @@
-"""How the attributes of products are said in both languages: "with 256 GB of storage"."""
+"""Attributes of products in words, in both languages: "with 256 GB of storage"."""
 
 from trainer.hima_ecom.catalog import COLOURS_ZH
 from trainer.hima_ecom.tasks.builder import Builder
@@ -6,12 +6,12 @@ from trainer.hima_ecom.tasks.texts import table
 
 
 def can_be_said(name: str) -> bool:
-    """Whether an attribute has a phrase."""
+    """Return True if an attribute has a phrase."""
     return name in table("attributes/attributes")
 
 
 def said(b: Builder, attributes: dict[str, str]) -> tuple[str, str]:
-    """Attributes as the sub-agents say them, in English, and as the query does."""
+    """Return attributes in words: in English, for the sub-agents, and in the language of the query."""
     words = table("attributes/attributes")
     english = " and ".join(words[name][0].format(value) for name, value in attributes.items())
     chinese = "、".join(words[name][1].format(COLOURS_ZH.get(value, value)) for name, value in attributes.items())

@@ -1,4 +1,4 @@
-"""Writing one task: the expert plays through the real tools while the template reads what they return."""
+"""Write one task: the expert calls the real tools, and the family reads their results."""
 
 import json
 import random
@@ -14,13 +14,13 @@ from trainer.hima_ecom.tools import WRITING_TOOLS
 from trainer.react import Action, Answer, render
 
 
-class Skip(Exception):  # noqa: N818 - no error: the generator draws again
-    """These draws make no task (nothing in stock, a rule forbids it); the generator draws again."""
+class Skip(Exception):  # noqa: N818 - not an error: the generator draws again
+    """Raised where the facts drawn make no task (nothing in stock, a rule forbids it)."""
 
 
 @dataclass
 class Builder:
-    """The task being written. A family calls `customer` (if it is somebody's), `ask`, `delegate`, `finish`, `expect_...`."""
+    """A task being written. A family calls `customer` (if it is about one), `ask`, `delegate`, `expect_...` and `finish`."""
 
     pools: Pools
     rng: random.Random
@@ -35,8 +35,8 @@ class Builder:
     actions: int = 0
     parts: list[dict[str, Any]] = field(default_factory=list)
     writes: list[dict[str, Any]] = field(default_factory=list)
-    clauses: list[str] = field(default_factory=list)  # of a query that is told part by part
-    findings: list[str] = field(default_factory=list)  # of an answer that is
+    clauses: list[str] = field(default_factory=list)  # the query of a composed task, by part
+    findings: list[str] = field(default_factory=list)  # its answer, by part
     session: Session = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,11 +44,11 @@ class Builder:
 
     @property
     def zh(self) -> bool:
-        """Whether the customer writes Chinese."""
+        """Return True if the customer writes Chinese."""
         return self.language == "zh"
 
     def customer(self, customer_id: str, *, logged_in: float = 0.75) -> None:
-        """Whose query it is; with probability 1 - logged_in they must be identified by the e-mail address they give."""
+        """Set the customer who asks. With probability 1 - logged_in they are not logged in and give their e-mail address."""
         row = self.pools.world.row("customers", customer_id)
         assert row is not None
         if self.rng.random() < logged_in:
@@ -59,22 +59,22 @@ class Builder:
         self.session = self.pools.world.session(self.customer_id)
 
     def peek(self, customer_id: str, tool: str, **arguments: Any) -> Row:
-        """What a tool shows a customer before the episode begins, for writing the query: no call of the expert."""
+        """Call a tool as a customer to learn facts for the query; no call of the expert. Raises: Skip where it refuses."""
         result: Row = json.loads(self.pools.world.session(customer_id).call(tool, arguments))
         if "error" in result:
             raise Skip(result["error"])
         return result
 
     def phrase(self, name: str, /, **facts: Any) -> str:
-        """One of the phrases with that name ("file/key") of this split and language."""
+        """Draw one of the phrases "file/key" of this split and language, and fill in its facts."""
         return phrases(name).draw(self.rng, self.split, self.language).format(**facts)
 
     def join(self, *sentences: str) -> str:
-        """Join sentences as the query's language does, with a space or none."""
+        """Join sentences with a space, or with none in Chinese."""
         return ("" if self.zh else " ").join(sentences)
 
     def ask(self, query: str) -> None:
-        """Sets the query: the e-mail where it is needed, and from difficulty 2 on perhaps a sentence that does not matter."""
+        """Set the query. Adds the e-mail address where it is needed and, from difficulty 2, perhaps an irrelevant sentence."""
         sentences = [query]
         if self.email is not None:
             sentences.insert(self.rng.randrange(2), self.phrase("common/email", email=self.email))
@@ -83,7 +83,7 @@ class Builder:
         self.query = self.join(*sentences)
 
     def delegate(self, agent: str, task: str, thought: str = "") -> "Expert":
-        """The master hands a task to a sub-agent; an e-commerce agent identifies the customer first where it has to."""
+        """Let the master hand a task to a sub-agent; the efc agent first identifies a customer who is not logged in."""
         identify = agent == "efc" and self.email is not None and self.session.customer_id is None
         if identify:
             task += f" The customer's e-mail is {self.email}."
@@ -94,49 +94,49 @@ class Builder:
         return expert
 
     def finish(self, en: str, zh: str, thought: str = "I have what I need.") -> None:
-        """The master's final answer, in the language of the query."""
+        """Record the master's final answer, in the language of the query."""
         self.final_response = zh if self.zh else en
         self.nodes.append({"agent": "master", "text": render(Answer(self.final_response, thought))})
 
     def part(self, clause: str, en: str, zh: str) -> None:
-        """One part of a composed task: what is asked, and what is answered."""
+        """Add one part of a composed task: its clause of the query and its sentence of the answer."""
         self.clauses.append(clause)
         self.findings.append(zh if self.zh else en)
 
     def compose(self) -> None:
-        """The query and the answer of all parts."""
+        """Set the query and the final answer from all parts."""
         self.ask(self.join(*self.clauses))
         answer = self.join(*self.findings)
         self.finish(answer, answer, "All parts are done.")
 
     def act(self, agent: str, name: str, arguments: dict[str, Any], thought: str) -> None:
-        """Records an action."""
+        """Record an action."""
         self.actions += 1
         self.nodes.append({"agent": agent, "text": render(Action(name, arguments, thought))})
 
     def expect_text(self, value: str, *accept: str, reject: tuple[str, ...] = ()) -> None:
-        """The answer must contain a text; the words of common/words count in both languages."""
+        """Require a text in the answer. Words of common/words count in both languages."""
         chinese = translations("common/words")
         accepted = [*accept, *(chinese[word] for word in (value, *accept) if word in chinese)]
         rejected = [*reject, *(chinese[word] for word in reject if word in chinese)]
         self.parts.append({"kind": "text", "value": value, "accept": accepted, "reject": rejected})
 
     def expect_number(self, value: str, unit: str | None = None, tolerance: str = "0.005") -> None:
-        """The answer must name a quantity."""
+        """Require a quantity in the answer."""
         self.parts.append({"kind": "number", "value": str(value), "unit": unit, "tolerance": tolerance})
 
     def expect_calls(self, *calls: tuple[str, str, dict[str, Any]]) -> None:
-        """These (agent, name, arguments) must be called."""
+        """Require calls: (agent, name, arguments)."""
         listed = [{"agent": agent, "name": name, "arguments": arguments} for agent, name, arguments in calls]
         self.parts.append({"kind": "calls", "calls": listed})
 
     def expect_refusal(self, *reasons: str, reject: tuple[str, ...] = ()) -> None:
-        """The answer must say that it cannot be done, and why; `reject`: reasons of other refusals."""
+        """Require a refusal that gives one of the reasons; `reject` are reasons of other refusals."""
         others = [text for text in reject if text not in reasons]
         self.parts.append({"kind": "refusal", "reasons": list(reasons), "reject": others})
 
     def task(self, id: str, column: str, family: str) -> Task:
-        """The finished task. What was written is checked as a state."""
+        """Return the finished task. Where the expert changed the store, its state is checked too."""
         assert self.query, family
         assert self.final_response, family
         parts = self.parts + ([{"kind": "state", "calls": self.writes}] if any(_writes(c) for c in self.writes) else [])
@@ -169,7 +169,7 @@ class Expert:
     agent: str
 
     def call(self, tool: str, thought: str, **arguments: Any) -> Row:
-        """Calls a tool; returns its result. Raises: Skip where the tool refuses."""
+        """Call a tool and return its result. Raises: Skip where the tool refuses."""
         result = self._call(tool, thought, arguments)
         if "error" in result:
             raise Skip(result["error"])
@@ -178,14 +178,14 @@ class Expert:
         return result
 
     def refused(self, tool: str, thought: str, **arguments: Any) -> str:
-        """Calls a tool that must refuse; returns its reason. Raises: Skip where it does not."""
+        """Call a tool that must refuse and return its reason. Raises: Skip where it does not."""
         result = self._call(tool, thought, arguments)
         if "error" not in result:
             raise Skip(f"{tool} does not refuse")
         return str(result["error"])
 
     def answer(self, text: str, thought: str = "That answers it.") -> None:
-        """What the master is told."""
+        """Record the sub-agent's answer to the master."""
         self.builder.nodes.append({"agent": self.agent, "text": render(Answer(text, thought))})
 
     def _call(self, tool: str, thought: str, arguments: dict[str, Any]) -> Row:

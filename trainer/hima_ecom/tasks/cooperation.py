@@ -1,7 +1,7 @@
 """Cooperation: two to four agents whose results feed each other.
 
-A task is a chain: a source (a number or a date that the store or the knowledge base knows) and one to three steps that go on
-with what came before. Chains are drawn from all that fit by type; some are held out for the test split.
+A task is a chain: a source (a number or a date from the store or the knowledge base) and one to three steps, each of which
+takes the value before it. Chains are drawn from all whose types fit; some are held out for the test split.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ MINIMUM_NODES = 7
 
 
 class Link(NamedTuple):
-    """A step: what it takes, what it gives, and how it is written."""
+    """A step: the type it takes, the type it gives, and the function that writes it."""
 
     takes: str
     gives: str
@@ -56,11 +56,11 @@ LINKS: dict[str, Link] = {
 }
 
 
-ALSO = {"money": "USD", "date": "delivery"}  # a step that takes any money takes dollars; any date, that of a delivery
+ALSO = {"money": "USD", "date": "delivery"}  # steps that take any money take dollars; those that take any date, a delivery's
 
 
 def chains(test: bool) -> list[tuple[str, ...]]:
-    """(source, step, ...) of every chain of two to four parts that fits by type and belongs to the split, sorted."""
+    """Return (source, step, ...) of every chain of two to four parts whose types fit and that belongs to the split, sorted."""
     found: list[tuple[str, ...]] = []
 
     def grow(chain: tuple[str, ...], gives: str) -> None:

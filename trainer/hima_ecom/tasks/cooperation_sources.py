@@ -1,4 +1,4 @@
-"""Where a chain of cooperating agents begins: a value that the store or the knowledge base knows."""
+"""Sources of cooperation chains: values that the store or the knowledge base knows."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ from trainer.hima_ecom.tasks.wording import dates, rounded
 
 
 class Value(NamedTuple):
-    """What a part of a chain hands on: as text, in its unit ("" for a date), and what it is."""
+    """A value that one part of a chain hands to the next."""
 
     text: str
-    unit: str
+    unit: str  # "" for a date
     what: str
-    order_id: str = ""  # that it comes from, where the next step may need it
+    order_id: str = ""  # the order that it comes from, where the next step may need it
 
 
 def order_total(b: Builder) -> Value:
-    """The total of an order."""
+    """Look up the total of an order."""
     row = b.pools.order(b.rng)
     b.customer(row["customer_id"])
     key = row["order_id"]
@@ -34,7 +34,7 @@ def order_total(b: Builder) -> Value:
 
 
 def product_price(b: Builder) -> Value:
-    """The list price of a product."""
+    """Look up the list price of a product."""
     key = b.rng.choice(b.pools.products)["product_id"]
     efc = b.delegate("efc", f"What is the list price of product {key}?", "First the price; the efc agent can look.")
     price = efc.call("get_product", "I look at the product.", product_id=key)["price"]
@@ -45,7 +45,7 @@ def product_price(b: Builder) -> Value:
 
 
 def cancel_refund(b: Builder) -> Value:
-    """The refund of an order that is cancelled."""
+    """Cancel an order; its refund is the value."""
     row = b.pools.order(b.rng, *rules.CANCELLABLE)
     b.customer(row["customer_id"])
     key, code = row["order_id"], b.rng.choice(list(table("efc_writing/reasons")))
@@ -59,7 +59,7 @@ def cancel_refund(b: Builder) -> Value:
 
 
 def orders_sum(b: Builder) -> Value:
-    """The sum of the totals of two orders, by two agents."""
+    """Add the totals of two orders, by two agents."""
     first = b.pools.order(b.rng)
     others = [
         order["order_id"]
@@ -86,7 +86,7 @@ def orders_sum(b: Builder) -> Value:
 
 
 def weight(b: Builder) -> Value:
-    """The packed weight of a product."""
+    """Look up the packed weight of a product."""
     name, row = fact(b, "weight")
     qa = b.delegate("qa", f"How heavy is the {name}?", "First the weight; the qa agent knows it.")
     grams = look_up(qa, "weight", name, row)
@@ -97,7 +97,7 @@ def weight(b: Builder) -> Value:
 
 
 def delivered_on(b: Builder) -> Value:
-    """The day an order was delivered."""
+    """Look up the day an order was delivered."""
     row = b.pools.order(b.rng, "delivered")
     b.customer(row["customer_id"])
     key = row["order_id"]

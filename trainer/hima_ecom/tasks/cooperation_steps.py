@@ -1,4 +1,4 @@
-"""How a chain of cooperating agents goes on: each step takes the value that the one before it found."""
+"""Steps of cooperation chains: each takes the value that the part before it found."""
 
 import re
 from datetime import date, timedelta
@@ -25,7 +25,7 @@ def _money(b: Builder, text: str, unit: str) -> None:
 
 
 def currency(b: Builder, value: Value) -> Value:
-    """Dollars into another currency."""
+    """Convert dollars to another currency."""
     target = b.rng.choice([name for name in CURRENCIES if name != "USD"])
     gfc = b.delegate("gfc", f"Convert {value.text} USD to {target}.", "Now another currency; the gfc agent converts.")
     amount = gfc.call("convert_currency", "I convert it.", amount=float(value.text), source="USD", target=target)["amount"]
@@ -36,7 +36,7 @@ def currency(b: Builder, value: Value) -> Value:
 
 
 def share(b: Builder, value: Value) -> Value:
-    """A percentage of it."""
+    """Take a percentage of the amount."""
     rate = b.rng.randrange(3, 96)
     part = _calculate(b, f"What is {rate}% of {value.text}, rounded to 2 places?", f"round({value.text} * {rate}%, 2)")
     _money(b, part, value.unit)
@@ -49,7 +49,7 @@ def share(b: Builder, value: Value) -> Value:
 
 
 def pieces(b: Builder, value: Value) -> Value:
-    """Several times it."""
+    """Multiply the amount."""
     count = b.rng.randrange(3, 40)
     total = _calculate(b, f"Multiply {value.text} by {count}.", f"{value.text} * {count}")
     _money(b, total, value.unit)
@@ -62,7 +62,7 @@ def pieces(b: Builder, value: Value) -> Value:
 
 
 def split_bill(b: Builder, value: Value) -> Value:
-    """Its even parts."""
+    """Divide the amount into equal parts."""
     count = b.rng.randrange(3, 12)
     each = _calculate(b, f"Divide {value.text} by {count}, rounded to 2 places.", f"round({value.text} / {count}, 2)")
     _money(b, each, value.unit)
@@ -75,7 +75,7 @@ def split_bill(b: Builder, value: Value) -> Value:
 
 
 def pounds(b: Builder, value: Value) -> Value:
-    """Grams into pounds."""
+    """Convert grams to pounds."""
     gfc = b.delegate("gfc", f"Convert {value.text} g to lb.", "Now another unit; the gfc agent converts.")
     result = str(gfc.call("convert_unit", "I convert it.", value=float(value.text), source="g", target="lb")["value"])
     gfc.answer(f"{value.text} g are {result} lb.")
@@ -85,7 +85,7 @@ def pounds(b: Builder, value: Value) -> Value:
 
 
 def postage(b: Builder, value: Value) -> Value:
-    """What posting several of it costs."""
+    """Compute the postage of several parcels of the weight."""
     count, price = b.rng.randrange(2, 20), f"{b.rng.randrange(100, 1500) / 100:.2f}"
     task = f"What do {count} pieces of {value.text} g cost at {price} per kilogram, rounded to 2 places?"
     cost = _calculate(b, task, f"round({count} * {value.text} / 1000 * {price}, 2)")
@@ -107,7 +107,7 @@ def _add_days(b: Builder, day: str, days: int, thought: str) -> tuple[Expert, st
 
 
 def return_until(b: Builder, value: Value) -> Value:
-    """The last day to return something delivered that day."""
+    """Find the last day to return something that was delivered on the day."""
     category = _returnable(b, value.order_id)
     qa = b.delegate("qa", f"How many days are there to return {category} items?", "The qa agent knows the return period.")
     document = find(qa, f"return period {category}", f"Return period: {category}")
@@ -126,7 +126,7 @@ def return_until(b: Builder, value: Value) -> Value:
 
 
 def _returnable(b: Builder, order_id: str) -> str:
-    """A department of this split in an order, with a return period that is the same for its customer as for most."""
+    """Draw a department of this split among an order's items. Gold members, who have longer periods, are skipped."""
     order = b.pools.world.row("orders", order_id)
     assert order is not None
     customer = b.pools.world.row("customers", order["customer_id"])
@@ -141,7 +141,7 @@ def _returnable(b: Builder, order_id: str) -> str:
 
 
 def days_later(b: Builder, value: Value) -> Value:
-    """The date some days later."""
+    """Add days to the date."""
     days = b.rng.randrange(10, 400)
     _, later = _add_days(b, value.text, days, "Now the date; the gfc agent can count days.")
     b.part(b.phrase("cooperation/days_later", days=days), f"{days} days later is {later}.", f"{days} 天后是 {later}。")
@@ -149,7 +149,7 @@ def days_later(b: Builder, value: Value) -> Value:
 
 
 def day_name(b: Builder, value: Value) -> Value:
-    """The weekday of the date."""
+    """Find the weekday of the date."""
     gfc = b.delegate("gfc", f"Which weekday is {value.text}?", "Now the weekday; the gfc agent knows calendars.")
     name = gfc.call("weekday", "I look it up.", date=value.text)["weekday"]
     gfc.answer(f"{value.text} is a {name}.")
@@ -166,7 +166,7 @@ def _reminder(b: Builder, text: str, day: str) -> None:
 
 
 def remind(b: Builder, value: Value) -> Value:
-    """A reminder on the date."""
+    """Set a reminder on the date."""
     text = b.rng.choice(word_list("cooperation/reminders"))
     _reminder(b, text, value.text)
     b.part(b.phrase("cooperation/remind", text=text), f"The reminder is set for {value.text}.", f"已在 {value.text} 设置提醒。")
@@ -174,7 +174,7 @@ def remind(b: Builder, value: Value) -> Value:
 
 
 def remind_amount(b: Builder, value: Value) -> Value:
-    """A reminder to pay the amount on a day to come."""
+    """Set a reminder to pay the amount on a later day."""
     day = (date.fromisoformat(b.pools.world.today) + timedelta(days=b.rng.randrange(2, 300))).isoformat()
     _reminder(b, f"pay {value.text} {value.unit}", day)
     b.part(b.phrase("cooperation/remind_amount", day=day), f"The reminder is set for {day}.", f"已在 {day} 设置提醒。")

@@ -1,4 +1,4 @@
-"""Drawing tasks: families in turn, until a column has as many as asked for; no query twice."""
+"""Draw tasks: the families of a column in turn, no query twice."""
 
 import json
 import random
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from trainer.hima_ecom.tasks import (  # noqa: F401 - they register their families
+from trainer.hima_ecom.tasks import (  # noqa: F401 - these modules register their families
     cooperation,
     efc_orders,
     efc_products,
@@ -32,16 +32,17 @@ from trainer.hima_ecom.tasks.task import COLUMNS, SPLITS, Task
 from trainer.hima_ecom.world import World
 
 CHINESE = 0.15  # of the tasks
-BLOCK = 33  # tasks of which one is impossible, late in the block: any first n of a column have at most 5 %
+BLOCK = 33  # one task in a block is impossible; it comes late, so that of the first n of a column at most 5 % are
 TRIES = 200
-SPREAD = 100  # tasks of a column in which no right answer comes twice, where
-PATIENCE = 12  # draws of the family find another
+SPREAD = 100  # a column's last tasks, whose right answers are not repeated
+PATIENCE = 12  # draws of a family in search of another answer
 
 
 def make_tasks(world: World, seed: int, split: str, column: str, count: int, *, seen: set[str] | None = None) -> list[Task]:
-    """`count` tasks of one column and split, the same for the same seed.
+    """Return `count` tasks of one column and split, the same for the same seed.
 
-    Args: seen: queries that may not occur again; the new ones are added.
+    Args:
+        seen: queries that may not occur again; the new ones are added.
     Raises: ValueError for an unknown split or column.
     """
     return list(islice(stream_tasks(world, seed, split, column, seen=seen), count))
@@ -56,7 +57,7 @@ def stream_tasks(
     seen: set[str] | None = None,
     families: Collection[str] | None = None,
 ) -> Iterator[Task]:
-    """The tasks of `make_tasks` without end; only those of `families`, if given."""
+    """Yield the tasks of `make_tasks` without end; only those of `families`, if given."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     if column not in COLUMNS:
@@ -70,7 +71,7 @@ def stream_tasks(
 
 
 def _turns(rng: random.Random, families: list[Family]) -> Iterator[Family]:
-    """Families in shuffled rounds, so that each occurs as often as any other; one in BLOCK is an impossible one."""
+    """Yield families in shuffled rounds, so that all occur equally often; one in BLOCK is impossible."""
     possible = _rounds(rng, [family for family in families if not family.impossible])
     impossible = _rounds(rng, [family for family in families if family.impossible])
     while True:
@@ -88,7 +89,7 @@ def _rounds(rng: random.Random, families: list[Family]) -> Iterator[Family]:
 
 
 def _draw(pools: Pools, rng: random.Random, split: str, family: Family, id: str, known: set[str], recent: deque[str]) -> Task:
-    """One task of the family whose query is new, and whose answer is not one of the recent, if it can be."""
+    """Return a task of the family whose query is new and, within PATIENCE draws, whose answer is not a recent one."""
     language = "zh" if rng.random() < CHINESE else "en"
     reason = ""
     for attempt in range(TRIES):

@@ -1,4 +1,4 @@
-"""GFC, two calls: the second needs the first's result, or two results are compared."""
+"""GFC, two calls: the second needs the result of the first, or two results are compared."""
 
 from fractions import Fraction
 
@@ -11,7 +11,7 @@ from trainer.hima_ecom.tools.conversion import CURRENCIES, convert
 
 
 def plain(number: str) -> int | float:
-    """A tool's decimal text as a number for the next call."""
+    """Return a tool's decimal text as a number for the next call."""
     value = float(number)
     return int(value) if value.is_integer() else value
 

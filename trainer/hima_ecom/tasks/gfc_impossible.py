@@ -1,4 +1,4 @@
-"""GFC that cannot be done: the right answer is a refusal with the reason."""
+"""GFC, impossible: the right answer is a refusal with its reason."""
 
 from trainer.hima_ecom.tasks import wording as w
 from trainer.hima_ecom.tasks.builder import Builder, Skip

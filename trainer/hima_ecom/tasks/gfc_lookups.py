@@ -1,4 +1,4 @@
-"""GFC, three calls: what is asked depends on today's date, on the weather or on another time zone, which is looked up first."""
+"""GFC, three calls: today's date, the weather or another time zone is looked up first."""
 
 from datetime import date, timedelta
 

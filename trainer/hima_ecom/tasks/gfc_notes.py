@@ -31,7 +31,7 @@ def weather_on(b: Builder) -> None:
 
 
 def expect_weather(b: Builder, aspect: str, value: str | int) -> None:
-    """The answer must name that figure."""
+    """Require a figure of the weather in the answer."""
     unit = {"high_celsius": "celsius", "low_celsius": "celsius"}.get(aspect)
     if aspect == "condition":
         others = (c for c in CONDITIONS if c not in str(value) and c != "rain")  # "cloudy, little chance of rain" is right
@@ -41,7 +41,7 @@ def expect_weather(b: Builder, aspect: str, value: str | int) -> None:
 
 
 def shown_weather(aspect: str, value: str | int) -> tuple[str, str]:
-    """A figure in words, in both languages."""
+    """Return a figure of the weather in words, in both languages."""
     if aspect == "condition":
         return str(value), w.chinese(str(value))
     what = {"high_celsius": ("high", "最高"), "low_celsius": ("low", "最低"), "rain_percent": ("chance of rain", "降雨概率")}[
@@ -52,7 +52,7 @@ def shown_weather(aspect: str, value: str | int) -> tuple[str, str]:
 
 
 def some_note(b: Builder) -> str:
-    """The text of a reminder, in the query's language."""
+    """Draw the text of a reminder, in the query's language."""
     return w.pick(b, b.rng.choice(list(translations("gfc_notes/notes").items()))).format(name=b.rng.choice(FIRST_NAMES))
 
 

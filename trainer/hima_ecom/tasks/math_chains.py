@@ -1,4 +1,4 @@
-"""Math, two calls: an unknown or a median first, then what follows from it; or two results that were asked for."""
+"""Math, two calls: an unknown or a median, then a result from it; or two results."""
 
 from trainer.hima_ecom.names import FIRST_NAMES
 from trainer.hima_ecom.tasks import wording as w

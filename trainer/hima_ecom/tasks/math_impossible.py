@@ -1,4 +1,4 @@
-"""Math without a solution: the right answer says so."""
+"""Math, impossible: there is no solution, and the right answer says so."""
 
 from trainer.hima_ecom.names import FIRST_NAMES
 from trainer.hima_ecom.tasks import wording as w

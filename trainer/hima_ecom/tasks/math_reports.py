@@ -1,4 +1,4 @@
-"""Math, three calls: several results are asked for, each needing the one before."""
+"""Math, three calls: several results, each of which needs the one before."""
 
 from trainer.hima_ecom.tasks import wording as w
 from trainer.hima_ecom.tasks.builder import Builder, Skip

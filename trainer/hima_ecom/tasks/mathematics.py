@@ -1,4 +1,4 @@
-"""Math, one call: baskets, percentages, unit prices, bills; and what all of Math shares."""
+"""Math, one call: baskets, percentages, unit prices, bills; and the helpers of all Math families."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from trainer.hima_ecom.tasks.texts import table
 
 
 class Item(NamedTuple):
-    """Something that is bought: one, several, in Chinese, and its Chinese measure word."""
+    """Something to buy: singular, plural, Chinese, and the Chinese measure word."""
 
     one: str
     many: str
@@ -22,53 +22,53 @@ CURRENCIES = ("USD", "EUR", "GBP")
 
 
 def number(b: Builder, low: int, high: int) -> int:
-    """A random whole number."""
+    """Draw a whole number, both bounds included."""
     return b.rng.randint(low, high)
 
 
 def price(b: Builder, low: float, high: float) -> str:
-    """A random price with cents, between whole amounts."""
+    """Draw a price with cents, as text."""
     return f"{b.rng.randint(round(low * 100), round(high * 100)) / 100:.2f}"
 
 
 def items(b: Builder, count: int) -> list[Item]:
-    """Different items; those of the test split never occur in training."""
+    """Draw different items; those of the test split never occur in training."""
     known = (Item(one, *words) for one, words in table("mathematics/items").items())
     return b.rng.sample([item for item in known if held_out(item.one) == b.pools.test], count)
 
 
 def named(b: Builder, item: Item) -> str:
-    """One of an item, in the query's language."""
+    """Return the singular of an item in the query's language."""
     return item.zh if b.zh else item.one
 
 
 def some_numbers(b: Builder, count: int, low: int, high: int) -> list[int]:
-    """Different whole numbers."""
+    """Draw different whole numbers."""
     return b.rng.sample(range(low, high), count)
 
 
 def listed(b: Builder, values: list[int] | list[str]) -> str:
-    """Values as a query lists them."""
+    """Return values as a query lists them."""
     return w.pick(b, (", ", "、")).join(map(str, values))
 
 
 def mathematician(b: Builder, task: str) -> Expert:
-    """The math agent with a task."""
+    """Delegate a task to the math agent."""
     return b.delegate("math", task, "Something to compute; the math agent does it.")
 
 
 def calculate(expert: Expert, thought: str, expression: str) -> str:
-    """The result of an expression."""
+    """Let the agent calculate an expression and return the result."""
     return str(expert.call("calculate", thought, expression=expression)["result"])
 
 
 def solve(expert: Expert, thought: str, equation: str) -> str:
-    """The x of an equation."""
+    """Let the agent solve an equation and return x."""
     return str(expert.call("solve_linear", thought, equation=equation)["x"])
 
 
 def money(b: Builder, math: Expert, result: str, cur: str, en: str, zh: str) -> None:
-    """Answers with an amount of money: `en` and `zh` hold {answer}."""
+    """Answer with an amount of money, which `en` and `zh` name as {answer}."""
     answer = f"{w.rounded(result, 2)} {cur}"
     math.answer(f"It is {answer}.")
     b.expect_number(w.rounded(result, 2), cur)

@@ -1,4 +1,4 @@
-"""What a split may ask about: test products and test customers never occur in training."""
+"""Products, customers and orders by split: those of the test split never occur in training."""
 
 import hashlib
 import random
@@ -12,12 +12,12 @@ TEST_SHARE = 5  # one in five
 
 
 def held_out(key: str) -> bool:
-    """Whether a thing with this name belongs to the test split: a hash, so that no list has to be kept."""
+    """Return True if the thing with this name belongs to the test split. A hash decides, so no list has to be kept."""
     return hashlib.sha256(key.encode()).digest()[0] % TEST_SHARE == 0
 
 
 def department(row: Row) -> str:
-    """The department of a product."""
+    """Return the department of a product."""
     return rules.department(row["brand"], row["category"])
 
 
@@ -29,12 +29,12 @@ class Pools:
 
     @cached_property
     def products(self) -> list[Row]:
-        """Every variant of the families of this split, which is that of their department: its rules are held out with it."""
+        """Products of this split. The split of a department is that of all its products, so its rules are held out with it."""
         return [p.row for p in self.world.products.values() if held_out(department(p.row)) == self.test]
 
     @cached_property
     def families(self) -> list[list[Row]]:
-        """The same, by family."""
+        """Products of this split by family: the variants of one product."""
         by_family: dict[str, list[Row]] = {}
         for row in self.products:
             by_family.setdefault(row["family_id"], []).append(row)
@@ -42,12 +42,12 @@ class Pools:
 
     @cached_property
     def customers(self) -> list[Row]:
-        """The customers of this split."""
+        """Customers of this split."""
         return [row for row in self.world.all("customers") if held_out(row["customer_id"]) == self.test]
 
     @cached_property
     def orders(self) -> dict[str, list[Row]]:
-        """status -> orders of this split's customers."""
+        """Orders of this split's customers by status."""
         mine = {row["customer_id"] for row in self.customers}
         found: dict[str, list[Row]] = {}
         for row in self.world.all("orders"):
@@ -62,5 +62,5 @@ class Pools:
         return [row for row in self.world.all("product_questions") if row["product_id"] in mine]
 
     def order(self, rng: random.Random, *statuses: str) -> Row:
-        """A random order with one of the statuses (any if none is given)."""
+        """Draw an order with one of the statuses (any if none is given)."""
         return rng.choice([row for status in statuses or tuple(self.orders) for row in self.orders.get(status, [])])

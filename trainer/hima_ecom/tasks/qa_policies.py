@@ -10,7 +10,7 @@ from trainer.hima_ecom.tasks.texts import word_list
 
 
 def policy(b: Builder, query: str, title: str, task: str) -> tuple[Expert, Row]:
-    """The qa agent reads a policy: (the expert, the policy's body)."""
+    """Let the qa agent read a policy; return (the expert, the policy's body)."""
     expert = b.delegate("qa", task, "A question about the policies; the qa agent knows.")
     document = find(expert, query, title)
     if document["excerpt"].endswith(" ..."):
@@ -25,8 +25,12 @@ def _rule(product: Row) -> rules.ReturnRule:
 def _about_department(
     b: Builder, ask: str, task: str, *, opened: bool | None = None, more: str | None = None
 ) -> tuple[Row, str, Expert]:
-    """A policy question about the department of a product that the customer mentions; `opened`: where opened items may come
-    back, or not; `more`: what else is asked."""
+    """Write a policy question about the department of a product that the customer mentions.
+
+    Args:
+        opened: True draws a department where opened items may be returned, False one where they may not.
+        more: phrases of a second question.
+    """
     product = b.rng.choice([row for row in b.pools.products if (rule := _rule(row)).days and opened in (None, rule.opened)])
     name = department(product)
     said = b.phrase("qa_policies/mentioned", name=product_name(product))
@@ -77,7 +81,7 @@ def opened_return(b: Builder) -> None:
 
 @family("qa", 2, "Which of two products' departments may be returned for longer.")
 def longer_return(b: Builder) -> None:
-    # The one with more is drawn first, so that any may be it, not only those with most of all.
+    # The department with more days is drawn first: drawn second, it would mostly be one of those with the most.
     one = b.rng.choice(b.pools.products)
     less_days = [row for row in b.pools.products if 0 < _rule(row).days < _rule(one).days]
     if not less_days:

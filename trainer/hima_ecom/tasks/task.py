@@ -1,10 +1,10 @@
-"""A task of the benchmark: what is asked, how it is checked, and how the expert solves it."""
+"""A task of the benchmark: query, checker, and the expert's solution."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 COLUMNS = ("cooperation", "qa", "efc", "gfc", "math")  # the columns of the paper's table
-SPLITS = ("sft", "train", "test")  # what experts demonstrate, (query, answer) pairs for RL, and what is tested
+SPLITS = ("sft", "train", "test")  # demonstrations of experts, (query, answer) pairs for RL, and the test set
 LANGUAGES = ("en", "zh")
 
 
@@ -22,7 +22,7 @@ class Task:
     split: str  # one of SPLITS
     language: str  # one of LANGUAGES
     difficulty: int  # 1 to 3
-    family: str  # the template family; for cooperation the families of its parts, joined by "+"
+    family: str  # the family that wrote it
     query: str
     final_response: str
     checker: dict[str, Any]  # see trainer.hima_ecom.checkers
@@ -31,11 +31,11 @@ class Task:
     trajectory: tuple[dict[str, str], ...] = ()  # the expert's nodes in order: {"agent", "text"}; empty where unknown
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Return the task as a JSON object."""
         return asdict(self) | {"trajectory": list(self.trajectory)}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Task":
-        """From an object that `trainer.hima_ecom.dataset` has checked; keys that are no fields are left out."""
+        """Return the task of an object that `trainer.hima_ecom.dataset` has checked; other keys are ignored."""
         fields = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         return cls(**fields | {"trajectory": tuple(record.get("trajectory", ()))})

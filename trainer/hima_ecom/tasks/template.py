@@ -110,8 +110,8 @@ def play(b: Builder, entry: Template, said: Sentences, agent: str) -> None:
     expert = b.delegate(agent, said.task.format(**facts), said.why.format(**facts))
     calls = (entry.calls,) if isinstance(entry.calls, Call) else entry.calls
     for made, thought in zip(calls, said.thoughts, strict=True):
-        play = expert.refused if made.refused else expert.call
-        facts[made.into] = play(made.tool, thought.format(**facts), **fill(made.arguments, facts))
+        make = expert.refused if made.refused else expert.call
+        facts[made.into] = make(made.tool, thought.format(**facts), **fill(made.arguments, facts))
     facts |= entry.read(facts)
     expert.answer(said.answer.format(**facts), said.because.format(**facts))
     for part in (entry.expect,) if isinstance(entry.expect, Expected) else entry.expect:

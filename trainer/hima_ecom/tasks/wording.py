@@ -1,4 +1,4 @@
-"""How dates, times, units, money and cities are said in both languages, and what the general and Math tasks share."""
+"""Dates, times, units, money and cities in words, in both languages; and helpers of the general and Math tasks."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ WEEKDAYS_ZH = dict(zip(WEEKDAYS, "一二三四五六日", strict=True))
 
 
 def dates(day: str) -> tuple[str, ...]:
-    """Other ways to write an ISO date."""
+    """Return other ways to write an ISO date."""
     on = date.fromisoformat(day)
     month = on.strftime("%B")
     return (
@@ -27,17 +27,17 @@ def dates(day: str) -> tuple[str, ...]:
 
 
 def chinese(word: str) -> str:
-    """A word of the store, such as the status of an order, in Chinese."""
+    """Return a word of the store, such as the status of an order, in Chinese."""
     return translations("common/words")[word]
 
 
 def pick(b: Builder, words: Sequence[str]) -> str:
-    """The word of the query's language."""
+    """Return the word in the query's language, of (English, Chinese)."""
     return words[b.zh]
 
 
 def ask(b: Builder, *sentences: str, noise: float = 0.0) -> None:
-    """The query from whole sentences; with probability `noise` one of them holds a number that does not matter."""
+    """Set the query from whole sentences; with probability `noise`, add one with an irrelevant number."""
     said = [*sentences]
     if b.rng.random() < noise:
         said.insert(b.rng.choice((0, len(said))), b.phrase("common/noise", n=b.rng.randint(11, 97)))
@@ -45,7 +45,7 @@ def ask(b: Builder, *sentences: str, noise: float = 0.0) -> None:
 
 
 def finish(b: Builder, en: str, zh: str) -> None:
-    """The final answer. Raises: Skip where the query already says a part of it."""
+    """Record the final answer. Raises: Skip where the query already says a part of it."""
     for part in b.parts:
         said = Evidence(b.query, (), UNCHANGED, b.query, None, b.pools.world)
         told = part["kind"] == "number" and check(part, said) == 1.0
@@ -57,7 +57,7 @@ def finish(b: Builder, en: str, zh: str) -> None:
 
 
 def held_pair(b: Builder, items: Iterable[str]) -> tuple[str, str]:
-    """Two different items, in an order that the other split never sees."""
+    """Draw two different items, in an order that the other split never sees."""
     items = list(items)
     pairs = [(x, y) for x in items for y in items if x != y and held_out(f"{x}/{y}") == b.pools.test]
     if not pairs:
@@ -66,47 +66,47 @@ def held_pair(b: Builder, items: Iterable[str]) -> tuple[str, str]:
 
 
 def some_day(b: Builder, first: int = -150, last: int = 560) -> date:
-    """A random day, counted from today."""
+    """Draw a day between two offsets from today."""
     return date.fromisoformat(b.session.store.today) + timedelta(days=b.rng.randint(first, last))
 
 
 def say_date(b: Builder, day: date) -> str:
-    """A date as a customer writes it."""
+    """Return a date as a customer writes it."""
     american, european, _, chinese = dates(day.isoformat())
     return b.rng.choice((day.isoformat(), chinese) if b.zh else (day.isoformat(), american, european))
 
 
 def expect_date(b: Builder, day: str) -> None:
-    """The answer must name the day."""
+    """Require the day in the answer."""
     b.expect_text(day, *dates(day))
 
 
 def expect_weekday(b: Builder, name: str) -> None:
-    """The answer must name that day of the week and no other."""
+    """Require the day of the week in the answer, and no other."""
     others = tuple(day for day in WEEKDAYS if day != name)
     accept = (f"周{WEEKDAYS_ZH[name]}", *(("星期天", "周天") if name == "Sunday" else ()))
     b.expect_text(name, *accept, reject=(*others, *(f"周{WEEKDAYS_ZH[day]}" for day in others)))
 
 
 def clock12(time: str) -> str:
-    """18:30 as 6:30 pm."""
+    """Return 18:30 as 6:30 pm."""
     hour, minute = time.split(":")
     return f"{(int(hour) - 1) % 12 + 1}:{minute} {'am' if int(hour) < 12 else 'pm'}"
 
 
 def some_time(b: Builder, step: int = 5) -> str:
-    """A random time of day, HH:MM."""
+    """Draw a time of day, HH:MM."""
     minutes = b.rng.randrange(0, 24 * 60, step)
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def say_time(b: Builder, time: str) -> str:
-    """A time as a customer writes it."""
+    """Return a time as a customer writes it."""
     return time if b.zh else b.rng.choice((time, clock12(time)))
 
 
 def expect_time(b: Builder, time: str) -> None:
-    """The answer must name the time, by 24 or by 12 hours."""
+    """Require the time in the answer, on a 24-hour or a 12-hour clock."""
     short = clock12(time)
     at, half = short.split()
     chinese = ("上午", "凌晨", "早上") if half == "am" else ("下午", "晚上", "中午")
@@ -116,38 +116,38 @@ def expect_time(b: Builder, time: str) -> None:
 
 
 def city_zh(name: str) -> str:
-    """A city in Chinese."""
+    """Return a city in Chinese."""
     return translations("common/cities")[name]
 
 
 def say_city(b: Builder, name: str) -> str:
-    """A city in the query's language."""
+    """Return a city in the query's language."""
     return city_zh(name) if b.zh else name
 
 
 def some_city(b: Builder) -> str:
-    """A random city."""
+    """Draw a city."""
     return b.rng.choice(CITIES).name
 
 
 def say_unit(b: Builder, unit: str) -> str:
-    """A unit as a customer writes it: its name, or its symbol if it has one."""
+    """Return a unit as a customer writes it: its name, or its symbol if it has one."""
     has_symbol = (len(unit) <= 3 and unit != "day") or "/" in unit
     return b.rng.choice((unit, pick(b, table("common/units")[unit]))) if has_symbol else pick(b, table("common/units")[unit])
 
 
 def say_places(b: Builder, places: int) -> str:
-    """A sentence that asks for so many decimals."""
+    """Draw a sentence that asks for a number of decimals."""
     return b.phrase("common/round", places=f"{places}位小数" if b.zh else f"{places} decimal{'s' if places > 1 else ''}")
 
 
 def tolerance(places: int) -> str:
-    """Half a unit of the last of so many decimals."""
+    """Return half a unit of the last decimal place."""
     return f"0.{'0' * places}5"
 
 
 def rounded(number: str, places: int) -> str:
-    """A decimal text or fraction rounded half up, with exactly so many decimals."""
+    """Return a decimal text or fraction rounded half up, with exactly so many decimals."""
     value = round_half_up(Fraction(number), Fraction(places))
     units = abs(value) * 10**places
     digits = str(units.numerator).rjust(places + 1, "0")
@@ -155,10 +155,10 @@ def rounded(number: str, places: int) -> str:
 
 
 def amount(value: int | float) -> str:
-    """An amount of money as it is written: cents where there are any."""
+    """Return an amount of money as it is written, with cents where there are any."""
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 def say_money(b: Builder, currency: str) -> str:
-    """A currency as a customer writes it."""
+    """Return a currency as a customer writes it."""
     return b.rng.choice((currency, pick(b, table("common/currencies")[currency])))
