@@ -17,6 +17,13 @@ from trainer.hima_ecom.tasks.pools import held_out
 MINIMUM_NODES = 7
 
 
+class Source(NamedTuple):
+    """Where a chain begins: the type it gives, and the function that writes it."""
+
+    gives: str
+    write: Callable[[Builder], Value]
+
+
 class Link(NamedTuple):
     """A step: the type it takes, the type it gives, and the function that writes it."""
 
@@ -25,21 +32,13 @@ class Link(NamedTuple):
     write: Callable[[Builder, Value], Value]
 
 
-SOURCES: dict[str, Callable[[Builder], Value]] = {
-    "order_total": sources.order_total,
-    "product_price": sources.product_price,
-    "cancel_refund": sources.cancel_refund,
-    "weight": sources.weight,
-    "delivered_on": sources.delivered_on,
-    "orders_sum": sources.orders_sum,
-}
-GIVES = {
-    "order_total": "USD",
-    "product_price": "USD",
-    "cancel_refund": "USD",
-    "orders_sum": "USD",
-    "weight": "g",
-    "delivered_on": "delivery",
+SOURCES: dict[str, Source] = {
+    "order_total": Source("USD", sources.order_total),
+    "product_price": Source("USD", sources.product_price),
+    "cancel_refund": Source("USD", sources.cancel_refund),
+    "orders_sum": Source("USD", sources.orders_sum),
+    "weight": Source("g", sources.weight),
+    "delivered_on": Source("delivery", sources.delivered_on),
 }
 LINKS: dict[str, Link] = {
     "currency": Link("USD", "money", steps.currency),
@@ -54,8 +53,6 @@ LINKS: dict[str, Link] = {
     "remind": Link("date", "", steps.remind),
     "remind_amount": Link("money", "", steps.remind_amount),
 }
-
-
 ALSO = {"money": "USD", "date": "delivery"}  # steps that take any money take dollars; those that take any date, a delivery's
 
 
@@ -71,15 +68,14 @@ def chains(test: bool) -> list[tuple[str, ...]]:
                 if gives in (link.takes, ALSO.get(link.takes)) and name not in chain:
                     grow((*chain, name), link.gives)
 
-    for name, gives in GIVES.items():
-        grow((name,), gives)
+    for name, source in SOURCES.items():
+        grow((name,), source.gives)
     return sorted(found)
 
 
-def _write(b: Builder, lengths: tuple[int, ...]) -> None:
-    fitting = [chain for chain in chains(b.pools.test) if len(chain) in lengths]
-    chain = b.rng.choice(fitting)
-    value = SOURCES[chain[0]](b)
+def _write(b: Builder, parts: int) -> None:
+    chain = b.rng.choice([chain for chain in chains(b.pools.test) if len(chain) == parts])
+    value = SOURCES[chain[0]].write(b)
     for name in chain[1:]:
         value = LINKS[name].write(b, value)
     if len(b.nodes) + 1 < MINIMUM_NODES:
@@ -89,14 +85,14 @@ def _write(b: Builder, lengths: tuple[int, ...]) -> None:
 
 @family("cooperation", 1, "A source and one step.")
 def two_agents(b: Builder) -> None:
-    _write(b, (2,))
+    _write(b, 2)
 
 
 @family("cooperation", 2, "A source and two steps.")
 def three_parts(b: Builder) -> None:
-    _write(b, (3,))
+    _write(b, 3)
 
 
 @family("cooperation", 3, "A source and three steps.")
 def four_parts(b: Builder) -> None:
-    _write(b, (4,))
+    _write(b, 4)
