@@ -7,7 +7,20 @@ import pytest
 from trainer.hima_ecom import World
 from trainer.hima_ecom.tasks.builder import Builder, Skip
 from trainer.hima_ecom.tasks.pools import Pools
-from trainer.hima_ecom.tasks.template import Call, Facts, Number, Refusal, Template, Text, call, fill, play, refused
+from trainer.hima_ecom.tasks.template import (
+    Call,
+    Called,
+    Expected,
+    Facts,
+    Number,
+    Refusal,
+    Template,
+    Text,
+    call,
+    fill,
+    play,
+    refused,
+)
 from trainer.hima_ecom.tasks.texts import Sentences
 
 SAID = Sentences(
@@ -20,11 +33,11 @@ SAID = Sentences(
 )
 
 
-def template(first: Call, *expect: Number | Text | Refusal, **options: object) -> Template:
+def template(calls: Call | tuple[Call, ...], *expect: Expected, **options: object) -> Template:
     def draw(b: Builder) -> Facts:
         return {"product": b.pools.products[0]["product_id"], "names": ["x", "y"]}
 
-    return Template("f", 1, "A price.", draw, first, expect, ask=("efc_products/product_price",), **options)
+    return Template("f", 1, "A price.", draw, calls, expect, ask=("efc_products/product_price",), **options)
 
 
 def played(world: World, entry: Template, said: Sentences = SAID) -> Builder:
@@ -87,6 +100,33 @@ def test_what_makes_no_task_is_skipped(world: World) -> None:
         played(world, template(call("get_product", product_id="P0")))
     with pytest.raises(Skip, match="nothing to see"):
         played(world, template(call("get_product", product_id="{product}"), read=none))
+
+
+def test_calls_may_be_required_and_an_expectation_may_be_a_function(world: World) -> None:
+    look = call("get_product", product_id="{product}")
+    entry = template(look, Called(), Called(("get_reviews",)), lambda b, facts: b.expect_number(facts["seen"]["stock"]))
+    builder = played(world, entry)
+    key = builder.pools.products[0]["product_id"]
+    every, none, stock = builder.parts
+    assert every == {"kind": "calls", "calls": [{"agent": "efc", "name": "get_product", "arguments": {"product_id": key}}]}
+    assert none == {"kind": "calls", "calls": []}
+    assert stock["kind"] == "number"
+
+
+def test_what_follows_from_a_call_is_known_to_the_next(world: World) -> None:
+    first = call("get_product", into="one", product_id="{product}", then=lambda facts: {"again": facts["one"]["product_id"]})
+    entry = template((first, call("get_product", product_id="{again}")), Text("{seen[product_id]}"))
+    builder = played(world, entry, SAID._replace(thoughts=("One.", "Again {again}.")))
+    key = builder.pools.products[0]["product_id"]
+    assert f"Again {key}." in builder.nodes[2]["text"]
+    assert builder.parts[0]["value"] == key
+
+
+def test_in_gfc_and_math_the_query_does_not_say_the_answer(world: World) -> None:
+    builder = Builder(Pools(world, "train"), random.Random(0), "train", "en")
+    today = template(call("get_today"), Text("{product}"))
+    with pytest.raises(Skip, match="the query says the answer"):
+        play(builder, today, SAID._replace(answer="a", en="a", zh="a"), "gfc")
 
 
 def test_every_call_has_a_thought(world: World) -> None:

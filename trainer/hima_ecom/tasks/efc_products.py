@@ -88,7 +88,6 @@ def _applicable(facts: Facts) -> Facts:
 
 
 LOOK = call("get_product", product_id="{product}")
-CHEAPEST = {"type": "{type}", "attributes": "{attributes}", "in_stock": True, "sort_by": "price_ascending", "limit": 2}
 BEST = (Text("{best[product_id]}", accept="{best[name]}"), Number("{best[price]}", "USD"))
 templates(
     "efc",
@@ -102,7 +101,9 @@ templates(
     ),
     Template(
         "cheapest_product", 2, "The cheapest product of a type with an attribute, in stock.", _an_attribute,
-        call("search_products", **CHEAPEST),
+        call(
+            "search_products", type="{type}", attributes="{attributes}", in_stock=True, sort_by="price_ascending", limit=2
+        ),
         BEST,
         read=_cheapest,
     ),

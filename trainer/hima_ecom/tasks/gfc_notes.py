@@ -1,33 +1,16 @@
 """GFC, one call: the weather, reminders, texts."""
 
 import string
+from collections.abc import Callable
 
 from trainer.hima_ecom.names import CONDITIONS, FIRST_NAMES
 from trainer.hima_ecom.tasks import wording as w
 from trainer.hima_ecom.tasks.builder import Builder, Skip
-from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.pools import held_out
+from trainer.hima_ecom.tasks.template import Call, Called, Facts, Number, Template, Text, call, templates
 from trainer.hima_ecom.tasks.texts import table, translations, word_list
 
-
-@family("gfc", 1, "One figure of the weather of a city on a given day.")
-def weather_on(b: Builder) -> None:
-    aspects = table("gfc_notes/aspects")
-    city, day, aspect = w.some_city(b), w.some_day(b, -7, 14), b.rng.choice(tuple(aspects))
-    if held_out(f"{city}/{day}/{aspect}") != b.pools.test:
-        raise Skip("a figure of the other split")
-    w.ask(
-        b,
-        b.phrase("gfc_notes/weather_on", aspect=w.pick(b, aspects[aspect]), city=w.say_city(b, city), date=w.say_date(b, day)),
-    )
-    task = f"Tell me {aspects[aspect][0]} in {city} on {day}."
-    gfc = b.delegate("gfc", task, "The weather; the gfc agent has a table.")
-    value = gfc.call("get_weather", f"I look up {city} on {day}.", city=city, date=day.isoformat())[aspect]
-    b.expect_calls(("gfc", "get_weather", {"city": city, "date": day.isoformat()}))
-    expect_weather(b, aspect, value)
-    en, zh = shown_weather(aspect, value)
-    gfc.answer(f"In {city} on {day}: {en}.")
-    w.finish(b, f"In {city} on {day}: {en}.", f"{day} {w.city_zh(city)}：{zh}。")
+FORWARDS = "From a to z, as it does by itself."
 
 
 def expect_weather(b: Builder, aspect: str, value: str | int) -> None:
@@ -56,56 +39,91 @@ def some_note(b: Builder) -> str:
     return w.pick(b, b.rng.choice(list(translations("gfc_notes/notes").items()))).format(name=b.rng.choice(FIRST_NAMES))
 
 
-@family("gfc", 1, "A reminder on a given day.")
-def reminder(b: Builder) -> None:
-    note, day, time = some_note(b), w.some_day(b, 1, 400), w.some_time(b)
-    w.ask(b, b.phrase("gfc_notes/reminder", note=note, date=w.say_date(b, day), time=w.say_time(b, time)))
-    gfc = b.delegate("gfc", f'Set a reminder for {day} at {time} with the text "{note}".', "The gfc agent sets reminders.")
-    given = {"text": note, "date": day.isoformat(), "time": time}
-    gfc.call("set_reminder", f"I set it for {day} at {time}.", **given)
-    gfc.answer(f"The reminder is set for {day} at {time}.")
-    b.expect_calls(("gfc", "set_reminder", given))
-    w.finish(b, f"I will remind you on {day} at {time}.", f"好的，{day} {time} 会提醒您。")
+def a_figure(first: int, last: int, *, split: bool) -> Callable[[Builder], Facts]:
+    """Return what draws a figure of the weather in a city, on a day between two offsets from today.
+
+    Args:
+        split: draw one of this split only.
+    """
+
+    def draw(b: Builder) -> Facts:
+        aspects = table("gfc_notes/aspects")
+        place, day, name = w.some_city(b), w.some_day(b, first, last), b.rng.choice(tuple(aspects))
+        if split and held_out(f"{place}/{day}/{name}") != b.pools.test:
+            raise Skip("a figure of the other split")
+        facts = {"place": place, "day": day, "figure": name, "english": aspects[name][0], "chinese": w.city_zh(place)}
+        return facts | {"aspect": w.pick(b, aspects[name]), "city": w.say_city(b, place), "date": w.say_date(b, day)}
+
+    return draw
 
 
-@family("gfc", 1, "The characters of a text.")
-def count_text(b: Builder) -> None:
+def a_reminder(first: int, last: int) -> Callable[[Builder], Facts]:
+    """Return what draws a reminder on a day between two offsets from today."""
+
+    def draw(b: Builder) -> Facts:
+        note, day, clock = some_note(b), w.some_day(b, first, last), w.some_time(b)
+        return {"note": note, "day": day, "clock": clock, "date": w.say_date(b, day), "time": w.say_time(b, clock)}
+
+    return draw
+
+
+def _shown(facts: Facts) -> Facts:
+    en, zh = shown_weather(facts["figure"], facts["seen"][facts["figure"]])
+    return {"en": en, "zh": zh}
+
+
+def _a_text(b: Builder) -> Facts:
     words = word_list("gfc_notes/text_words")
-    text = " ".join(b.rng.choice(words) for _ in range(b.rng.randint(5, 13)))
-    w.ask(b, b.phrase("gfc_notes/count_text", text=text))
-    gfc = b.delegate("gfc", f'Count the characters, spaces included, of "{text}".', "Counting; the gfc agent has a tool.")
-    characters = gfc.call("count_words", "The tool also counts characters.", text=text)["characters"]
-    gfc.answer(f"The text has {characters} characters.")
-    b.expect_calls(("gfc", "count_words", {"text": text}))
-    b.expect_number(str(characters), None, "0")
-    w.finish(b, f"The text has {characters} characters.", f"一共有 {characters} 个字符。")
+    return {"text": " ".join(b.rng.choice(words) for _ in range(b.rng.randint(5, 13)))}
 
 
-@family("gfc", 1, "A code backwards.")
-def reversed_code(b: Builder) -> None:
-    code = "".join(b.rng.choice(string.ascii_uppercase + string.digits) for _ in range(b.rng.randint(7, 12)))
-    w.ask(b, b.phrase("gfc_notes/reversed_code", code=code))
-    gfc = b.delegate("gfc", f"Reverse the characters of {code}.", "A change of a text; the gfc agent has a tool.")
-    back = gfc.call("reverse_text", "I reverse it by characters.", text=code)["text"]
-    gfc.answer(f"Backwards it is {back}.")
-    b.expect_calls(("gfc", "reverse_text", {"text": code}))
-    b.expect_text(back)
-    w.finish(b, f"Backwards it is {back}.", f"倒过来是 {back} 。")
+def _a_code(b: Builder) -> Facts:
+    return {"code": "".join(b.rng.choice(string.ascii_uppercase + string.digits) for _ in range(b.rng.randint(7, 12)))}
 
 
-@family("gfc", 1, "Names in alphabetical order.")
-def sorted_names(b: Builder) -> None:
+def _some_names(b: Builder) -> Facts:
     names, descending = b.rng.sample(FIRST_NAMES, b.rng.randint(5, 7)), b.rng.random() < 0.4
-    order = w.pick(b, (" from z to a", "从z到a")) if descending else w.pick(b, ("", "从a到z"))
-    w.ask(b, b.phrase("gfc_notes/sorted_names", order=order, names=w.pick(b, (", ", "、")).join(names)))
-    task = f"Sort alphabetically{' from z to a' if descending else ''}: {', '.join(names)}."
-    gfc = b.delegate("gfc", task, "Sorting; the gfc agent has a tool.")
+    order = w.pick(b, (" from z to a", "从z到a") if descending else ("", "从a到z"))
     given = {"lines": names} | ({"descending": True} if descending else {})
-    ordered = gfc.call("sort_lines", "From z to a." if descending else "From a to z, as it does by itself.", **given)["lines"]
-    if ordered == names:
+    said = {"order": order, "names": w.pick(b, (", ", "、")).join(names)}
+    words = {"backwards": " from z to a" if descending else "", "how": "From z to a." if descending else FORWARDS}
+    return said | words | {"list": names, "given": given, "joined": ", ".join(names)}
+
+
+def _sorted(facts: Facts) -> Facts:
+    if facts["seen"]["lines"] == facts["list"]:
         raise Skip("sorted already")
-    lines = ", ".join(ordered)
-    gfc.answer(f"Sorted: {lines}.")
-    b.expect_calls(("gfc", "sort_lines", given))
-    b.expect_text(lines, reject=(", ".join(names),))
-    w.finish(b, f"In order: {lines}.", f"排好的顺序：{lines}。")
+    return {"lines": ", ".join(facts["seen"]["lines"])}
+
+
+templates(
+    "gfc",
+    "gfc_notes",
+    Template(
+        "weather_on", 1, "One figure of the weather of a city on a given day.", a_figure(-7, 14, split=True),
+        call("get_weather", city="{place}", date="{day!s}"),
+        (Called(), lambda b, facts: expect_weather(b, facts["figure"], facts["seen"][facts["figure"]])),
+        read=_shown,
+    ),
+    Template(
+        "reminder", 1, "A reminder on a given day.", a_reminder(1, 400),
+        call("set_reminder", text="{note}", date="{day!s}", time="{clock}"),
+        Called(),
+    ),
+    Template(
+        "count_text", 1, "The characters of a text.", _a_text,
+        call("count_words", text="{text}"),
+        (Called(), Number("{seen[characters]}", None, "0")),
+    ),
+    Template(
+        "reversed_code", 1, "A code backwards.", _a_code,
+        call("reverse_text", text="{code}"),
+        (Called(), Text("{seen[text]}")),
+    ),
+    Template(
+        "sorted_names", 1, "Names in alphabetical order.", _some_names,
+        Call("sort_lines", "{given}", "seen"),
+        (Called(), Text("{lines}", reject="{joined}")),
+        read=_sorted,
+    ),
+)  # fmt: skip

@@ -5,7 +5,8 @@ from trainer.hima_ecom.base import Row
 from trainer.hima_ecom.tasks.builder import Builder, Expert, Skip
 from trainer.hima_ecom.tasks.families import family
 from trainer.hima_ecom.tasks.pools import department
-from trainer.hima_ecom.tasks.qa_products import fact, find, look_up, product_name
+from trainer.hima_ecom.tasks.qa_products import document, fact, find, product_name, search, value
+from trainer.hima_ecom.tasks.template import Call, Facts, Number, Template, Text, call, templates
 from trainer.hima_ecom.tasks.texts import word_list
 
 
@@ -79,8 +80,17 @@ def opened_return(b: Builder) -> None:
     )
 
 
-@family("qa", 2, "Which of two products' departments may be returned for longer.")
-def longer_return(b: Builder) -> None:
+def _read(name: str, into: str) -> Call:
+    """Search for the policy of the department that is the fact `name`."""
+
+    def then(facts: Facts) -> Facts:
+        document(facts[into], f"return period {facts[name]}", f"Return period: {facts[name]}")
+        return {}
+
+    return call("search_knowledge", into=into, then=then, query=f"return period {{{name}}}")
+
+
+def _two_departments(b: Builder) -> Facts:
     # The department with more days is drawn first: drawn second, it would mostly be one of those with the most.
     one = b.rng.choice(b.pools.products)
     less_days = [row for row in b.pools.products if 0 < _rule(row).days < _rule(one).days]
@@ -88,37 +98,34 @@ def longer_return(b: Builder) -> None:
         raise Skip("none has less")
     one, two = b.rng.sample((one, b.rng.choice(less_days)), 2)
     x, y = department(one), department(two)
-    days = {x: _rule(one).days, y: _rule(two).days}
-    asked = b.phrase("qa_policies/longer_return", a=f"{product_name(one)} ({x})", b=f"{product_name(two)} ({y})")
-    b.ask(b.join(asked, b.phrase("qa_products/value")))
-    task = f"Which has the longer return period, {x} or {y} items, and how many days is it?"
-    expert = b.delegate("qa", task, "A question about policies.")
-    for name in (x, y):
-        find(expert, f"return period {name}", f"Return period: {name}")
-    more = max(days, key=days.__getitem__)
-    expert.answer(f"{x} has {days[x]} days and {y} has {days[y]} days, so {more}.", f"{max(days.values())} is more.")
-    (name, other), less = (map(product_name, (one, two) if more == x else (two, one))), (y if more == x else x)
-    b.expect_text(more, name, reject=(less, other))
-    b.expect_number(str(days[more]), "day", "0")
-    b.finish(f"You have longer for {more}: {days[more]} days.", f"退货期更长的是 {more}：{days[more]} 天。")
+    said = {"x": x, "y": y, "a": f"{product_name(one)} ({x})", "b": f"{product_name(two)} ({y})"}
+    more, less = (one, two) if _rule(one).days > _rule(two).days else (two, one)
+    names = {"more": department(more), "name": product_name(more), "others": (department(less), product_name(less))}
+    return said | names | {"days": {"x": _rule(one).days, "y": _rule(two).days}, "most": _rule(more).days}
 
 
-@family("qa", 2, "What a product weighs, and how long it can be returned.")
-def fact_and_period(b: Builder) -> None:
+def _a_weight_and_a_department(b: Builder) -> Facts:
     name, row = fact(b, "weight")
     product = b.pools.world.products[row["product_id"]].row
-    days, where = _rule(product).days, department(product)
-    if not days:
+    if not _rule(product).days:
         raise Skip("never returned")
-    b.ask(b.join(b.phrase("qa_products/weight", name=name), b.phrase("qa_policies/return_period", category=where)))
-    task = f"How heavy is the {name}? And how many days are there to return {where} items?"
-    expert = b.delegate("qa", task, "A question about a product and one about the policies; the qa agent knows both.")
-    grams = look_up(expert, "weight", name, row)
-    find(expert, f"return period {where}", f"Return period: {where}")
-    expert.answer(f"{row['answer']} {where} items can be returned within {days} days of delivery.")
-    b.expect_number(grams, "g", "0")
-    b.expect_number(str(days), "day", "0")
-    b.finish(
-        f"The {name} weighs {grams} grams, packed; {where} items can be returned within {days} days.",
-        f"{name} 连包装重 {grams} 克；{where} 类商品可以在 {days} 天内退货。",
-    )
+    return {"name": name, "row": row, "category": department(product), "days": _rule(product).days}
+
+
+templates(
+    "qa",
+    "qa_policies",
+    Template(
+        "longer_return", 2, "Which of two products' departments may be returned for longer.", _two_departments,
+        (_read("x", "one"), _read("y", "two")),
+        (Text("{more}", accept="{name}", reject="{others}"), Number("{most}", "day", "0")),
+        ask=("qa_policies/longer_return", "qa_products/value"),
+    ),
+    Template(
+        "fact_and_period", 2, "What a product weighs, and how long it can be returned.", _a_weight_and_a_department,
+        (search("weight"), _read("category", "policy")),
+        (Number("{value}", "g", "0"), Number("{days}", "day", "0")),
+        read=lambda facts: {"value": value("weight", facts["seen"], facts["name"], facts["row"])},
+        ask=("qa_products/weight", "qa_policies/return_period"),
+    ),
+)  # fmt: skip

@@ -32,7 +32,7 @@ KINDS = {
 
 def find(expert: Expert, query: str, title: str) -> Row:
     """Search for `query` and return the document with that title. Raises: Skip where it is not found."""
-    return _document(expert.call("search_knowledge", "I search the knowledge base.", query=query), query, title)
+    return document(expert.call("search_knowledge", "I search the knowledge base.", query=query), query, title)
 
 
 def product_name(row: Row) -> str:
@@ -50,25 +50,28 @@ def fact(b: Builder, kind: str) -> tuple[str, Row]:
 def look_up(expert: Expert, kind: str, name: str, row: Row) -> str:
     """Search for a fact about a product and return its value. Raises: Skip."""
     query = f"{name} {KINDS[kind].keyword}"
-    return _value(kind, expert.call("search_knowledge", "I search the knowledge base.", query=query), name, row)
+    return value(kind, expert.call("search_knowledge", "I search the knowledge base.", query=query), name, row)
 
 
-def _document(found: Row, query: str, title: str) -> Row:
-    for document in found["documents"]:
-        if document["title"] == title:
-            return dict(document)
+def document(found: Row, query: str, title: str) -> Row:
+    """Return the document with that title among those found by `query`. Raises: Skip where there is none."""
+    for seen in found["documents"]:
+        if seen["title"] == title:
+            return dict(seen)
     raise Skip(f"no document {title!r} for {query!r}")
 
 
-def _value(kind: str, found: Row, name: str, row: Row) -> str:
-    document = _document(found, f"{name} {KINDS[kind].keyword}", row["question"])
-    match = re.search(KINDS[kind].pattern, document["excerpt"])
+def value(kind: str, found: Row, name: str, row: Row) -> str:
+    """Return a fact about a product from the documents found. Raises: Skip."""
+    excerpt = document(found, f"{name} {KINDS[kind].keyword}", row["question"])["excerpt"]
+    match = re.search(KINDS[kind].pattern, excerpt)
     if match is None:
         raise Skip("the excerpt is cut")
     return match.group(1)
 
 
-def _search(kind: str, name: str = "{name}", into: str = "seen") -> Call:
+def search(kind: str, name: str = "{name}", into: str = "seen") -> Call:
+    """Return the search for a fact about a product."""
     return call("search_knowledge", into=into, query=f"{name} {KINDS[kind].keyword}")
 
 
@@ -77,11 +80,11 @@ def _a_fact(kind: str) -> Callable[[Builder], Facts]:
 
 
 def _read(kind: str) -> Callable[[Facts], Facts]:
-    return lambda facts: {"value": _value(kind, facts["seen"], facts["name"], facts["row"])}
+    return lambda facts: {"value": value(kind, facts["seen"], facts["name"], facts["row"])}
 
 
 def _origin(facts: Facts) -> Facts:
-    return _country(_value("origin", facts["seen"], facts["name"], facts["row"]))
+    return _country(value("origin", facts["seen"], facts["name"], facts["row"]))
 
 
 def _country(country: str) -> Facts:
@@ -90,7 +93,7 @@ def _country(country: str) -> Facts:
 
 
 def _care(facts: Facts) -> Facts:
-    advice = _value("care", facts["seen"], facts["name"], facts["row"])
+    advice = value("care", facts["seen"], facts["name"], facts["row"])
     chinese, _, keys = ADVICE[advice]
     others = [key for other in ADVICE.values() if other.keys != keys for key in other.keys]
     return {"value": advice, "chinese": chinese, "keys": keys, "others": others}
@@ -109,7 +112,7 @@ def _two_products(kind: str) -> Callable[[Builder], Facts]:
 def _compare(kind: str) -> Callable[[Facts], Facts]:
     def read(facts: Facts) -> Facts:
         one, two = facts["a"], facts["b"]
-        x, y = int(_value(kind, facts["one"], one, facts["first"])), int(_value(kind, facts["two"], two, facts["second"]))
+        x, y = int(value(kind, facts["one"], one, facts["first"])), int(value(kind, facts["two"], two, facts["second"]))
         if x == y:
             raise Skip("equal")
         more, less = (one, two) if x > y else (two, one)
@@ -122,35 +125,35 @@ templates(
     "qa",
     "qa_products",
     Template(
-        "warranty", 1, "Months of warranty of a product.", _a_fact("warranty"), _search("warranty"),
+        "warranty", 1, "Months of warranty of a product.", _a_fact("warranty"), search("warranty"),
         Number("{value}", "month", "0"),
         read=_read("warranty"),
     ),
     Template(
-        "origin", 1, "The country in which a product is made.", _a_fact("origin"), _search("origin"),
+        "origin", 1, "The country in which a product is made.", _a_fact("origin"), search("origin"),
         Text("{value}", accept="{chinese}", reject="{others}"),
         read=_origin,
     ),
     Template(
-        "weight", 1, "Grams of a packed product.", _a_fact("weight"), _search("weight"),
+        "weight", 1, "Grams of a packed product.", _a_fact("weight"), search("weight"),
         Number("{value}", "g", "0"),
         read=_read("weight"),
     ),
     Template(
-        "care", 1, "How a product is cleaned.", _a_fact("care"), _search("care"),
+        "care", 1, "How a product is cleaned.", _a_fact("care"), search("care"),
         Text("{value}", accept="{keys}", reject="{others}"),
         read=_care,
     ),
     Template(
         "heavier", 2, "Which of two products weighs more.", _two_products("weight"),
-        (_search("weight", "{a}", "one"), _search("weight", "{b}", "two")),
+        (search("weight", "{a}", "one"), search("weight", "{b}", "two")),
         (Text("{more}", reject="{less}"), Number("{most}", "g", "0")),
         read=_compare("weight"),
         ask=("qa_products/heavier", "qa_products/value"),
     ),
     Template(
         "longer_warranty", 2, "Which of two products has the longer warranty.", _two_products("warranty"),
-        (_search("warranty", "{a}", "one"), _search("warranty", "{b}", "two")),
+        (search("warranty", "{a}", "one"), search("warranty", "{b}", "two")),
         (Text("{more}", reject="{less}"), Number("{most}", "month", "0")),
         read=_compare("warranty"),
         ask=("qa_products/longer_warranty", "qa_products/value"),
@@ -171,13 +174,13 @@ def two_facts(b: Builder) -> None:
     for kind, row in zip(kinds, known, strict=True):
         if row is None:
             raise Skip("not known of this product")
-        value = look_up(expert, kind, name, row)
+        found = look_up(expert, kind, name, row)
         if KINDS[kind].unit:
-            b.expect_number(value, KINDS[kind].unit, "0")
+            b.expect_number(found, KINDS[kind].unit, "0")
         else:
-            country = _country(value)
-            b.expect_text(value, country["chinese"], reject=tuple(country["others"]))
+            country = _country(found)
+            b.expect_text(found, country["chinese"], reject=tuple(country["others"]))
         english.append(row["answer"])
-        chinese.append(translations("qa_products/two_facts")[kind].format(value=ORIGINS.get(value, value)))
+        chinese.append(translations("qa_products/two_facts")[kind].format(value=ORIGINS.get(found, found)))
     expert.answer(" ".join(english))
     b.finish(" ".join(english), f"{name}：{'，'.join(chinese)}。")

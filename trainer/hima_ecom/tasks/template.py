@@ -7,28 +7,33 @@ over the facts: what `draw` returns, the results of the calls, and what `read` m
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from string import Formatter
-from typing import Any, NamedTuple
+from typing import Any
 
+from trainer.hima_ecom.tasks import wording as w
 from trainer.hima_ecom.tasks.builder import Builder
 from trainer.hima_ecom.tasks.families import Family, register
 from trainer.hima_ecom.tasks.texts import Sentences, sentences
 
 Facts = dict[str, Any]
-_FIELD = re.compile(r"\{([^{}]+)\}")
+_FIELD = re.compile(r"\{([^{}!:]+)\}")
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """A tool call of the expert."""
 
     tool: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] | str  # or a fact that is a mapping
     into: str  # the fact that its result becomes
+    then: Callable[[Facts], Facts] = lambda facts: {}  # further facts, for the calls after it. Raises: Skip
     refused: bool = False  # the tool must refuse; its reason becomes the fact
 
 
-class Number(NamedTuple):
+@dataclass(frozen=True)
+class Number:
     """The answer must name a quantity."""
 
     value: str
@@ -36,7 +41,8 @@ class Number(NamedTuple):
     tolerance: str = "0.005"
 
 
-class Text(NamedTuple):
+@dataclass(frozen=True)
+class Text:
     """The answer must contain a text, or each of several."""
 
     value: str
@@ -44,18 +50,30 @@ class Text(NamedTuple):
     reject: str = ""  # the same of texts that must not occur
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True)
+class Refusal:
     """The answer must refuse and say why."""
 
     reasons: Sequence[str] | str  # texts, or a fact that is a list of texts
-    reject: Sequence[str] | str
+    reject: Sequence[str] | str = ()
 
 
-Expected = Number | Text | Refusal
+@dataclass(frozen=True)
+class Called:
+    """The entry's calls must be made; of several, those of these tools."""
+
+    tools: tuple[str, ...] = ()  # all if none is named
 
 
-class Template(NamedTuple):
-    """A family of tasks that one call or a fixed sequence of calls solves."""
+Expected = Number | Text | Refusal | Called | Callable[[Builder, Facts], None]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A family of tasks that one call or a fixed sequence of calls solves.
+
+    GFC and Math ask and finish by `wording.ask` and `wording.finish`, the other columns by the builder.
+    """
 
     name: str
     difficulty: int
@@ -65,12 +83,14 @@ class Template(NamedTuple):
     expect: Expected | tuple[Expected, ...]
     read: Callable[[Facts], Facts] = lambda facts: {}  # further facts, from the results. Raises: Skip
     ask: tuple[str, ...] = ()  # the phrases of the query, in order; if empty, those with the family's name
+    noise: float = 0.0  # GFC and Math: probability of a sentence with an irrelevant number
     impossible: bool = False
 
 
-def call(tool: str, /, *, into: str = "seen", **arguments: Any) -> Call:
+def call(tool: str, /, *, into: str = "seen", then: Callable[[Facts], Facts] | None = None, **arguments: Any) -> Call:
     """Return a call whose result becomes the fact `into`."""
-    return Call(tool, arguments, into)
+    made = Call(tool, arguments, into)
+    return made if then is None else replace(made, then=then)
 
 
 def refused(tool: str, /, **arguments: Any) -> Call:
@@ -82,7 +102,7 @@ def templates(column: str, file: str, *entries: Template) -> None:
     """Register families of a column, whose sub-agent has the column's name. Their sentences lie in texts/`file`.toml."""
     for entry in entries:
         name = f"{file}/{entry.name}"
-        write = partial(_write, entry._replace(ask=entry.ask or (name,)), column, name)
+        write = partial(_write, replace(entry, ask=entry.ask or (name,)), column, name)
         register(Family(column, entry.name, entry.difficulty, entry.impossible, entry.topic, write))
 
 
@@ -105,29 +125,46 @@ def _write(entry: Template, agent: str, name: str, b: Builder) -> None:
 
 def play(b: Builder, entry: Template, said: Sentences, agent: str) -> None:
     """Write one task of an entry. Raises: Skip."""
+    general = agent in ("gfc", "math")
     facts = entry.draw(b)
-    b.ask(b.join(*(b.phrase(phrases, **facts) for phrases in entry.ask)))
+    query = [b.phrase(phrases, **facts) for phrases in entry.ask]
+    if general:
+        w.ask(b, *query, noise=entry.noise)
+    else:
+        b.ask(b.join(*query))
     expert = b.delegate(agent, said.task.format(**facts), said.why.format(**facts))
-    calls = (entry.calls,) if isinstance(entry.calls, Call) else entry.calls
-    for made, thought in zip(calls, said.thoughts, strict=True):
+    calls = []
+    for made, thought in zip(entry.calls if isinstance(entry.calls, tuple) else (entry.calls,), said.thoughts, strict=True):
         make = expert.refused if made.refused else expert.call
-        facts[made.into] = make(made.tool, thought.format(**facts), **fill(made.arguments, facts))
+        calls.append((agent, made.tool, fill(made.arguments, facts)))
+        facts[made.into] = make(made.tool, thought.format(**facts), **calls[-1][2])
+        facts |= made.then(facts)
     facts |= entry.read(facts)
     expert.answer(said.answer.format(**facts), said.because.format(**facts))
-    for part in (entry.expect,) if isinstance(entry.expect, Expected) else entry.expect:
-        _expect(b, part, facts)
-    b.finish(said.en.format(**facts), said.zh.format(**facts), said.closing.format(**facts))
+    expected: tuple[Expected, ...] = entry.expect if isinstance(entry.expect, tuple) else (entry.expect,)
+    for part in expected:
+        _expect(b, part, facts, calls)
+    en, zh, closing = (text.format(**facts) for text in (said.en, said.zh, said.closing))
+    if general:
+        w.finish(b, en, zh, closing)
+    else:
+        b.finish(en, zh, closing)
 
 
-def _expect(b: Builder, part: Expected, facts: Facts) -> None:
+def _expect(b: Builder, part: Expected, facts: Facts, calls: list[tuple[str, str, dict[str, Any]]]) -> None:
     if isinstance(part, Number):
-        b.expect_number(fill(part.value, facts), part.unit, part.tolerance)
+        unit = None if part.unit is None else fill(part.unit, facts)
+        b.expect_number(fill(part.value, facts), unit, fill(part.tolerance, facts))
     elif isinstance(part, Refusal):
         b.expect_refusal(*_texts(part.reasons, facts), reject=_texts(part.reject, facts))
-    else:
+    elif isinstance(part, Called):
+        b.expect_calls(*(made for made in calls if not part.tools or made[1] in part.tools))
+    elif isinstance(part, Text):
         value = fill(part.value, facts)
         for text in [value] if isinstance(value, str) else value:
             b.expect_text(text, *_texts(part.accept, facts), reject=_texts(part.reject, facts))
+    else:
+        part(b, facts)
 
 
 def _texts(texts: Sequence[str] | str, facts: Facts) -> tuple[str, ...]:

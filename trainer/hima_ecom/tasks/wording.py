@@ -44,7 +44,7 @@ def ask(b: Builder, *sentences: str, noise: float = 0.0) -> None:
     b.ask(b.join(*said))
 
 
-def finish(b: Builder, en: str, zh: str) -> None:
+def finish(b: Builder, en: str, zh: str, thought: str = "I have what I need.") -> None:
     """Record the final answer. Raises: Skip where the query already says a part of it."""
     for part in b.parts:
         said = Evidence(b.query, (), UNCHANGED, b.query, None, b.pools.world)
@@ -53,7 +53,7 @@ def finish(b: Builder, en: str, zh: str) -> None:
             told = says_any(b.query, [part["value"], *part["accept"]]) and not says_any(b.query, part["reject"])
         if told:
             raise Skip("the query says the answer")
-    b.finish(en, zh)
+    b.finish(en, zh, thought)
 
 
 def held_pair(b: Builder, items: Iterable[str]) -> tuple[str, str]:
@@ -74,11 +74,6 @@ def say_date(b: Builder, day: date) -> str:
     """Return a date as a customer writes it."""
     american, european, _, chinese = dates(day.isoformat())
     return b.rng.choice((day.isoformat(), chinese) if b.zh else (day.isoformat(), american, european))
-
-
-def expect_date(b: Builder, day: str) -> None:
-    """Require the day in the answer."""
-    b.expect_text(day, *dates(day))
 
 
 def expect_weekday(b: Builder, name: str) -> None:
@@ -136,9 +131,9 @@ def say_unit(b: Builder, unit: str) -> str:
     return b.rng.choice((unit, pick(b, table("common/units")[unit]))) if has_symbol else pick(b, table("common/units")[unit])
 
 
-def say_places(b: Builder, places: int) -> str:
-    """Draw a sentence that asks for a number of decimals."""
-    return b.phrase("common/round", places=f"{places}位小数" if b.zh else f"{places} decimal{'s' if places > 1 else ''}")
+def decimals(b: Builder, places: int) -> str:
+    """Return a number of decimals in words."""
+    return f"{places}位小数" if b.zh else f"{places} decimal{'s' if places > 1 else ''}"
 
 
 def tolerance(places: int) -> str:
