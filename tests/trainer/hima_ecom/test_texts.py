@@ -1,6 +1,8 @@
 """The TOML files of the tasks' texts: what a file may hold, that every entry is used, that they are package data."""
 
 import ast
+import contextlib
+import random
 import subprocess
 import sys
 from functools import partial
@@ -8,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from trainer.hima_ecom import tasks
+import trainer
+from trainer.hima_ecom import World, tasks
 from trainer.hima_ecom.tasks import texts
+from trainer.hima_ecom.tasks.builder import Builder, Skip
+from trainer.hima_ecom.tasks.pools import Pools
 from trainer.hima_ecom.tasks.template import Call, Template
 from trainer.hima_ecom.tasks.texts.reader import Texts, parse
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(*trainer.__path__).parent
 SAID = 'sft = ["a {x}"]\ntest = ["b"]\nzh = ["c"]\nzh_test = ["d"]\n'
 TOLD = "task = 't'\nanswer = 'a'\nen = 'e'\nzh = 'z'\n"
 
@@ -57,6 +62,27 @@ def test_sentences_belong_to_templates_and_have_a_thought_for_each_call() -> Non
     assert written.keys() == entries.keys()
     for name, entry in entries.items():
         assert len(written[name].thoughts) == (1 if isinstance(entry.calls, Call) else len(entry.calls)), name
+
+
+@pytest.mark.parametrize("entry", templates().values(), ids=lambda entry: entry.name)
+def test_every_phrase_of_a_query_names_facts_that_are_drawn(world: World, entry: Template) -> None:
+    """A draw takes one phrase of many, so other tests may miss one that names an unknown fact."""
+    rng, pools, facts = random.Random(entry.name), Pools(world, "train"), None
+    while facts is None:
+        with contextlib.suppress(Skip):
+            facts = entry.draw(Builder(pools, rng, "train", "en"))
+    for name in entry.ask:
+        for said in texts.phrases(name):
+            for phrase in said:
+                assert "{" not in phrase.format(**facts)
+
+
+def test_topics_are_sentences() -> None:
+    for families in tasks.FAMILIES.values():
+        for family in families:
+            assert family.topic[0].isupper()
+            assert family.topic.endswith(".")
+            assert "\n" not in family.topic
 
 
 def test_a_file_has_its_sections() -> None:
