@@ -20,17 +20,13 @@ def _calculate(b: Builder, task: str, expression: str) -> str:
     return result
 
 
-def _money(b: Builder, text: str, unit: str) -> None:
-    b.expect_number(text, unit)
-
-
 def currency(b: Builder, value: Value) -> Value:
     """Convert dollars to another currency."""
     target = b.rng.choice([name for name in CURRENCIES if name != "USD"])
     gfc = b.delegate("gfc", f"Convert {value.text} USD to {target}.", "Now another currency; the gfc agent converts.")
     amount = gfc.call("convert_currency", "I convert it.", amount=float(value.text), source="USD", target=target)["amount"]
     gfc.answer(f"{value.text} USD are {amount} {target}.")
-    _money(b, amount, target)
+    b.expect_number(amount, target)
     b.part(b.phrase("cooperation/currency", currency=target), f"That is {amount} {target}.", f"折合 {amount} {target}。")
     return Value(amount, target, "the amount")
 
@@ -39,7 +35,7 @@ def share(b: Builder, value: Value) -> Value:
     """Take a percentage of the amount."""
     rate = b.rng.randrange(3, 96)
     part = _calculate(b, f"What is {rate}% of {value.text}, rounded to 2 places?", f"round({value.text} * {rate}%, 2)")
-    _money(b, part, value.unit)
+    b.expect_number(part, value.unit)
     b.part(
         b.phrase("cooperation/share", rate=rate),
         f"{rate}% of it is {part} {value.unit}.",
@@ -52,7 +48,7 @@ def pieces(b: Builder, value: Value) -> Value:
     """Multiply the amount."""
     count = b.rng.randrange(3, 40)
     total = _calculate(b, f"Multiply {value.text} by {count}.", f"{value.text} * {count}")
-    _money(b, total, value.unit)
+    b.expect_number(total, value.unit)
     b.part(
         b.phrase("cooperation/pieces", count=count),
         f"{count} times that is {total} {value.unit}.",
@@ -65,7 +61,7 @@ def split_bill(b: Builder, value: Value) -> Value:
     """Divide the amount into equal parts."""
     count = b.rng.randrange(3, 12)
     each = _calculate(b, f"Divide {value.text} by {count}, rounded to 2 places.", f"round({value.text} / {count}, 2)")
-    _money(b, each, value.unit)
+    b.expect_number(each, value.unit)
     b.part(
         b.phrase("cooperation/split_bill", count=count),
         f"Each of {count} pays {each} {value.unit}.",
@@ -89,7 +85,7 @@ def postage(b: Builder, value: Value) -> Value:
     count, price = b.rng.randrange(2, 20), f"{b.rng.randrange(100, 1500) / 100:.2f}"
     task = f"What do {count} pieces of {value.text} g cost at {price} per kilogram, rounded to 2 places?"
     cost = _calculate(b, task, f"round({count} * {value.text} / 1000 * {price}, 2)")
-    _money(b, cost, "USD")
+    b.expect_number(cost, "USD")
     b.part(
         b.phrase("cooperation/postage", count=count, price=price),
         f"Posting {count} costs {cost} USD.",
