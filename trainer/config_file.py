@@ -21,6 +21,7 @@ from trainer.reading import short
 MAX_TEXT = 2**17  # characters of a file: PyYAML reads some 100,000 a second
 MAX_VALUES = 10_000  # of a file; what an alias stands for counts as often as the alias stands there
 MAX_DEPTH = 32
+MAX_DIGITS = 4000  # of a whole number: Python reads up to 4,300
 T = TypeVar("T")
 Key = tuple[str, ...]  # ("learner", "learning_rate")
 
@@ -167,8 +168,8 @@ class _Walk:
 def _out_of_range(node: yaml.Node) -> str | None:
     """The range that a number is outside of, in words; None for any other value."""
     kind, text = node.tag.rpartition(":")[2], str(node.value).replace("_", "").lstrip("+-")
-    if kind == "int" and (len(text) > 19 or (text.isdecimal() and int(text) >= 2**63)):
-        return "a whole number of at most 64 bits"
+    if kind == "int" and len(text) > MAX_DIGITS:
+        return f"a whole number of at most {MAX_DIGITS:,} digits"
     if kind == "float" and _FLOAT.match(text) and text.lower() not in (".inf", ".nan") and math.isinf(float(text)):
         return "a number that a float can hold"
     return None
@@ -200,6 +201,8 @@ def _build(cls: type[T], values: Mapping[str, Any], key: Key, places: Mapping[Ke
     except dacite.WrongTypeError as error:
         name = str(error.field_path).split(".")[0]
         expected = in_words(hints[name])
+        if isinstance(made[name], int) and int in (hints[name], *get_args(hints[name])) and abs(made[name]) >= 2**63:
+            expected += " of at most 64 bits"
         raise ValueError(f"{_at((*key, name), places)}: expected {expected}, got {shown(made[name])}") from None
     except (ValueError, TypeError, NotImplementedError) as error:
         found = re.match(r"([A-Za-z_][\w.]*): (.*)", str(error), re.DOTALL)
@@ -219,7 +222,7 @@ def _at(key: Key, places: Mapping[Key, str]) -> str:
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= 2**63):
         raise dacite.WrongTypeError(int, value)
     return value
 

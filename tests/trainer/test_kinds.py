@@ -68,7 +68,7 @@ def test_numbers_of_a_file_are_those_that_it_shows() -> None:
     config = TrainConfig.load(None, ["seed=010", "model.lora_alpha=1.5", "max_steps=1_000", "learner.eps=1"])
     assert (config.seed, config.model.lora_alpha, config.max_steps, config.learner.eps) == (10, 1.5, 1000, 1.0)
     assert TrainConfig.load(None, ["seed=08"]).seed == 8
-    assert TrainConfig.load(None, ["seed=-9007199254740993"]).seed == -9007199254740993
+    assert TrainConfig.load(None, ["seed=9007199254740993"]).seed == 9007199254740993
     assert TrainConfig.load(None, ["learner.learning_rate=9007199254740992"]).learner.learning_rate == 2.0**53
     for change, message in (
         ("model.lora_rank=1.5", "model.lora_rank: expected a whole number, got 1.5"),
