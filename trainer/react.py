@@ -5,7 +5,8 @@
     Action Input: {"order_id": "O00001"}
 
 The thought may be absent. A marker counts at the start of a line only. Nothing may follow the JSON object, so that a model can
-neither write two actions nor invent the observation of its first.
+neither write two actions nor invent the observation of its first. What a thinking model writes before all that, in
+<think> ... </think>, is thought as well.
 """
 
 import json
@@ -17,6 +18,7 @@ from trainer.reading import DepthError, load_json
 
 MAX_DEPTH = 32  # of nested JSON values
 _STEP = re.compile(r"^(?:Action|Final Answer):", re.MULTILINE)
+THINK, THOUGHT = "<think>", "</think>"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -47,16 +49,22 @@ class Malformed:
 def parse(text: str | bytes) -> Action | Answer | Malformed:
     """What an agent wrote, in time linear in its length; any bytes give a value, never an exception.
 
-    White space around the thought, the name and the answer is dropped. Malformed: no action and no answer; text before the
-    first marker; a name other than 1 to 64 of `A-Z a-z 0-9 _ . -`; arguments that aren't one JSON object and nothing else,
-    with NaN, an infinity (1e999 too), a whole number beyond a float's range, a key twice, or more than 32 levels; an empty
-    answer; text that isn't valid Unicode.
+    White space around the thought, the name and the answer is dropped. A text may begin with <think> ... </think>: the thought,
+    before what 'Thought:' adds to it. Malformed: no action and no answer; text before the first marker; a <think> that is not
+    closed, or closed once more before the action; a name other than 1 to 64 of `A-Z a-z 0-9 _ . -`; arguments that aren't one
+    JSON object and nothing else, with NaN, an infinity (1e999 too), a whole number beyond a float's range, a key twice, or more
+    than 32 levels; an empty answer; text that isn't valid Unicode.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text.encode().decode()
     except UnicodeError:
         return Malformed("text: expected valid Unicode, got bytes that are not UTF-8 or an unpaired surrogate")
-    text = text.strip()
+    text, thinking = text.strip(), ""
+    if text.startswith(THINK):
+        if is_thinking(text):
+            return Malformed(f"'{THINK}': expected '{THOUGHT}' and an action after it, got a thought without an end")
+        thinking, _, text = text.removeprefix(THINK).partition(THOUGHT)
+        thinking, text = thinking.strip(), text.strip()
     start = _STEP.search(text)
     if start is None:
         return Malformed("expected a line that starts with 'Action:' or 'Final Answer:', got none")
@@ -64,6 +72,9 @@ def parse(text: str | bytes) -> Action | Answer | Malformed:
     if thought and not thought.startswith("Thought:"):
         return Malformed("expected 'Thought:', 'Action:' or 'Final Answer:' at the start, got other text")
     thought = thought.removeprefix("Thought:").strip()
+    if thinking and THOUGHT in thought:
+        return Malformed(f"'Thought:': expected no second '{THOUGHT}', got one")
+    thought = f"{thinking}\n{thought}".strip()
     if start.group() == "Final Answer:":
         return Answer(rest, thought) if rest else Malformed("'Final Answer:': expected text, got nothing")
     name, found, arguments = rest.partition("\nAction Input:")
@@ -85,21 +96,29 @@ def parse(text: str | bytes) -> Action | Answer | Malformed:
     return Action(name, value, thought)
 
 
-def render(step: Action | Answer) -> str:
-    """A step as text: `parse(render(step)) == step`.
+def is_thinking(text: str) -> bool:
+    """Return True for a text that ends inside its <think>."""
+    return text.lstrip().startswith(THINK) and THOUGHT not in text
 
-    Raises: ValueError for a step that the grammar can't express: an empty answer, white space around a text, a thought with
-    a line that starts like an action, a name of other characters, arguments that aren't JSON.
+
+def render(step: Action | Answer) -> str:
+    """A step as text: `parse(render(step)) == step`. A thought with a line that starts like an action stands in <think>.
+
+    Raises: ValueError for a step that the grammar can't express: an empty answer, white space around a text, a name of other
+    characters, arguments that aren't JSON.
     """
-    thought = f"Thought: {step.thought}\n" if step.thought else ""
     if isinstance(step, Answer):
-        text = f"{thought}Final Answer: {step.text}"
+        action = f"Final Answer: {step.text}"
     else:
         try:
             arguments = json.dumps(step.arguments, ensure_ascii=False, allow_nan=False)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"step: expected arguments of JSON values, got an error: {error}") from error
-        text = f"{thought}Action: {step.name}\nAction Input: {arguments}"
+        action = f"Action: {step.name}\nAction Input: {arguments}"
+    thought = f"Thought: {step.thought}\n" if step.thought else ""
+    if _STEP.search(thought):
+        thought = f"{THINK}\n{step.thought}\n{THOUGHT}\n\n"
+    text = thought + action
     back = parse(text)
     if back != step:
         reason = back.reason if isinstance(back, Malformed) else "it would be read as another step"

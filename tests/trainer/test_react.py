@@ -14,6 +14,7 @@ CASES = [
     ("Final Answer: 您的订单已发货。", Answer("您的订单已发货。")),
     ('Thought: a\nb\n\nc\nAction: f\nAction Input: {"x": [1, 2.5, null, {"y": "é"}]}',
      Action("f", {"x": [1, 2.5, None, {"y": "é"}]}, "a\nb\n\nc")),
+    ("<think>\nFinal Answer: 5?\nAction: no\n</think>\n\nFinal Answer: 4", Answer("4", "Final Answer: 5?\nAction: no")),
     ("Thought: an Action: in a line\nFinal Answer: x\nAction: text\n\n", Answer("x\nAction: text", "an Action: in a line")),
 ]  # fmt: skip
 
@@ -30,6 +31,10 @@ def test_it_reads_and_writes(text: str, step: Action | Answer) -> None:
     [
         ('  \nThought:I need the order.\r\nAction:get_order\r\n\r\nAction Input:\n{"order_id":\n "O00001"}\n \n', ORDER),
         ("Thought:\nFinal Answer:\n\nyes", Answer("yes")),
+        ("<think>\n2 + 2 is 4.\n</think>\n\nFinal Answer: 4", Answer("4", "2 + 2 is 4.")),
+        ("\n<think>a</think>Thought: b\nFinal Answer: the tag is </think>", Answer("the tag is </think>", "a\nb")),
+        ("<think>\n\n</think>\n\nAction: t\nAction Input: {}", Action("t", {})),
+        ("Thought: <think>\nFinal Answer: 4", Answer("4", "<think>")),
         ("Action: t\nAction Input: {}", Action("t", {})),
         ('Action: t\nAction Input: {"x": "\\ud83d\\ude00"}', Action("t", {"x": "😀"})),
         ("Action: t\nAction Input: " + '{"a":' * 31 + "{}" + "}" * 31, None),
@@ -49,6 +54,12 @@ def test_white_space_and_spelling_are_free(text: str, step: Action | Answer | No
         ("thought: x\naction: y\naction input: {}", "got none"),
         ("Sure!\nAction: f\nAction Input: {}", "at the start"),
         ("Thought: x\nFinal Answer: \n ", "got nothing"),
+        ("<think>\nFinal Answer: 4", "expected '</think>' and an action after it, got a thought without an end"),
+        ("<think>", "a thought without an end"),
+        ("<think>a</think>", "got none"),
+        ("<think>a</think>Sure!\nFinal Answer: 4", "at the start"),
+        ("<think>a</think>Thought: </think>\nFinal Answer: 4", "no second '</think>'"),
+        ("a</think>\nFinal Answer: 4", "at the start"),
         ("Action: f", "on the line after"),
         ("Action: f\nFinal Answer: x", "on the line after"),
         ("Action: f Action Input: {}", "on the line after"),
@@ -91,11 +102,11 @@ def test_what_is_malformed_says_why(text: str | bytes, reason: str) -> None:
     [
         Answer(""),
         Answer(" x"),
-        Answer("x", "so\nFinal Answer: y"),
+        Answer("x", "so </think>\nFinal Answer: y"),
         Answer("x", "trailing "),
         Answer("x\ud800"),
         Action("two words", {}),
-        Action("f", {}, "so\nAction: g"),
+        Action("f", {}, "so\nAction: g\n</think>"),
         Action("f", {"x": float("nan")}),
         Action("f", {"x": (1, 2)}),
         Action("f", {1: 2}),  # type: ignore[dict-item]
