@@ -27,6 +27,8 @@ LAYERS = [
     ("trainer.reading", "trainer.escaping", "trainer.kinds"),
     ("trainer.react", "trainer.averages"),
     ("trainer.types",),
+    ("trainer.control_tokens",),
+    ("trainer.chat",),
     ("trainer.rewards",),
     ("trainer.env", "trainer.foreign"),
     ("trainer.hima_ecom", "trainer.tau_retail"),

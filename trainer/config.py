@@ -125,7 +125,7 @@ class TrainConfig:
     sft: SFTConfig = field(default_factory=SFTConfig)
     rl: VRGRPOConfig = field(default_factory=VRGRPOConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-    sampling: SamplingParams = field(default_factory=SamplingParams)  # no stop_token_ids: the tokenizer's ends of a turn
+    sampling: SamplingParams = field(default_factory=SamplingParams)  # no stop_token_ids: `ends_of_turn` of trainer.chat
     limits: Limits = field(default_factory=Limits)
     memory: MemoryConfig | None = field(default_factory=MemoryConfig)  # None: agents have no memory
     embedder: str = "hash"  # of the memory, see `trainer.memory.load_embedder`

@@ -5,107 +5,25 @@
         context.sync(request.messages)                       # tokenises what is new
         token_ids, logprobs = engine(context.token_ids)
         context.append(token_ids, logprobs)                  # kept exactly as sampled
-        episode.act(tokenizer.decode(token_ids, skip_special_tokens=True))
+        episode.act(context.text_of(token_ids))
 
 Text is tokenised once. What follows a sampled turn is rendered after a stand-in for that turn, never after the turn's own
 text, so that it doesn't depend on what stands: a chat template that rewrites earlier turns (Qwen3 drops their <think>; others
 move the system text) gets an append as well, and the model goes on seeing what it wrote (`TokenContext.rewrites` tells).
+An end of turn that was sampled is not written again. `trainer.chat` says what ends a turn, and what of a text may become a
+control token: of messages nothing, only the template's own.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from trainer.chat import CHATML, chat_of
 from trainer.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_STAND_IN = "An earlier turn."
-_PROBE = (
-    Message("system", "Be exact."),
-    Message("user", "one"),
-    Message("assistant", "<think>\nhm\n</think>\n\n1"),
-    Message("user", "two"),
-    Message("assistant", "2"),
-    Message("user", "three"),
-)
-
-
-class _Template:
-    """A tokenizer's chat template, and what a few renderings tell of it."""
-
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", kwargs: Mapping[str, Any]) -> None:
-        if not tokenizer.chat_template:
-            raise ValueError(
-                "tokenizer: expected one with a chat template, got none; set tokenizer.chat_template to the model's own, or to "
-                "trainer.dialogue.CHATML for a model that has not seen any"
-            )
-        self.tokenizer, self.kwargs = tokenizer, kwargs
-        self.head = lru_cache(maxsize=64)(self._head)
-        self.special = frozenset(tokenizer.all_special_ids)
-        self.system = True
-        try:
-            self.system = _PROBE[0].content in self.render(_PROBE[:2])
-        except Exception:  # templates raise jinja2's errors for a role that they don't know; the next rendering tells
-            self.system = False
-        shown = [self.render(_PROBE[:end]) for end in (2, 4, 6)]
-        written = [before + turn.content for before, turn in zip(shown, (_PROBE[2], _PROBE[4]), strict=False)]
-        self.rewrites = not all(after.startswith(before) for before, after in zip(written, shown[1:], strict=True))
-        first = self.after_turn((Message("user", "x"),))[:1]
-        end = first if first and first[0] in self.special else [tokenizer.eos_token_id]
-        self.end_of_turn = [token for token in end if token is not None]
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text up to where the assistant's next turn begins."""
-        if not self.system and messages and messages[0].role == "system":
-            system, first, *rest = messages
-            messages = [Message(first.role, f"{system.content}\n\n{first.content}"), *rest]
-        text = self.tokenizer.apply_chat_template(
-            [message._asdict() for message in messages], tokenize=False, add_generation_prompt=True, **self.kwargs
-        )
-        assert isinstance(text, str)
-        return text
-
-    def encode(self, text: str) -> list[int]:
-        """Its tokens, none added; the template writes what special ones there are."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of the rendered messages; what a system text always begins with is tokenised once."""
-        text = self.render(messages)
-        head, token_ids = self.head(messages[0].content) if messages[0].role == "system" else ("", ())
-        if head and text.startswith(head):
-            return [*token_ids, *self.encode(text[len(head) :])]
-        return self.encode(text)
-
-    def _head(self, system: str) -> tuple[str, tuple[int, ...]]:
-        """What every prompt with this system text begins with, up to a special token, and its tokens. ("", ()) where there is
-        no special token, or where tokens of the parts are not those of the whole."""
-        one, two = texts = [self.render((Message("system", system), Message("user", user))) for user in ("one", "Task: two")]
-        common = next(one[:i] for i in range(len(one), -1, -1) if two.startswith(one[:i]))
-        head = common[: max([0, *(common.rfind(token) for token in self.tokenizer.all_special_tokens)])]
-        token_ids = self.encode(head)
-        if all(token_ids + self.encode(text[len(head) :]) == self.encode(text) for text in texts):
-            return head, tuple(token_ids)
-        return "", ()
-
-    def after_turn(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens from the end of an assistant's turn, over `messages`, to where its next turn begins."""
-        text = self.render([Message("user", "x"), Message("assistant", _STAND_IN), *messages])
-        _, shown, rest = text.partition(_STAND_IN)
-        if not shown:  # those of some models for images want lists of parts as content, and skip texts
-            raise ValueError(f"tokenizer: expected a chat template that shows messages of text, got one that made {text!r}")
-        return self.encode(rest)
-
-
-@lru_cache(maxsize=16)
-def _template(tokenizer: Any, chat_template: str | None, kwargs: tuple[tuple[str, Any], ...]) -> _Template:
-    return _Template(tokenizer, dict(kwargs))
+__all__ = ["CHATML", "TokenContext", "trl_rollout", "verl_rows"]
 
 
 class TokenContext:
@@ -119,7 +37,7 @@ class TokenContext:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, template_kwargs: Mapping[str, Any] | None = None) -> None:
-        self._template = _template(tokenizer, tokenizer.chat_template, tuple(sorted((template_kwargs or {}).items())))
+        self._chat = chat_of(tokenizer, template_kwargs)
         self._messages: tuple[Message, ...] = ()
         self._awaits_turn = False
         self.token_ids: list[int] = []
@@ -129,7 +47,7 @@ class TokenContext:
     @property
     def rewrites(self) -> bool:
         """Whether the chat template renders an earlier turn in another way than it was sampled."""
-        return self._template.rewrites
+        return self._chat.rewrites
 
     def sync(self, messages: Sequence[Message]) -> list[int]:
         """Appends what is new in `messages`, up to where the agent's next turn begins, with mask 0; returns the new tokens.
@@ -148,7 +66,7 @@ class TokenContext:
         if not seen:
             if not new or new[-1].role != "user":
                 raise ValueError(f"messages: expected the last one from a user, got roles {[m.role for m in new]}")
-            delta = self._template.prompt(new)
+            delta = self._chat.prompt(new)
         elif self._awaits_turn:
             if fresh:
                 raise ValueError(f"messages: expected no more before the next turn's tokens are appended, got {fresh[0]!r}")
@@ -157,9 +75,7 @@ class TokenContext:
             roles = [message.role for message in fresh]
             if len(roles) < 2 or roles[0] != "assistant" or set(roles[1:]) != {"user"}:
                 raise ValueError(f"messages: expected the assistant's turn that was appended, then a user's, got roles {roles}")
-            delta = self._template.after_turn(fresh[1:])
-            if delta and delta[0] in self._template.special and delta[0] == self.token_ids[-1]:  # the end of turn was sampled
-                del delta[0]
+            delta = self._chat.after_turn(fresh[1:], self.token_ids[-1])
         self._extend(delta, 0, [0.0] * len(delta))
         self._messages, self._awaits_turn = new, True
         return delta
@@ -178,8 +94,15 @@ class TokenContext:
         self._awaits_turn = False
 
     def reply_ids(self, text: str) -> list[int]:
-        """The tokens of a turn that nobody sampled (an expert's), with its end of turn: for `append`."""
-        return self._template.encode(text) + self._template.end_of_turn
+        """The tokens of a turn that nobody sampled (an expert's), as the template renders it, with its end: for `append`."""
+        return self._chat.reply_ids(text)
+
+    def text_of(self, token_ids: Sequence[int], *, thought: bool = True) -> str:
+        """What a sampled turn says, without its end of turn.
+
+        Args: thought: begin with the <think> of the generation prompt, where the template opens one.
+        """
+        return self._chat.text_of(token_ids, thought=thought)
 
     def fork(self) -> "TokenContext":
         """An equal context that goes its own way."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from himakernels.integrations.transformers_models import max_positions
+from trainer.chat import ends_of_turn
 from trainer.config import TrainConfig
-from trainer.dialogue import TokenContext
 from trainer.engine.base import Engine
 from trainer.engine.local import LocalEngine
 from trainer.engine.vllm import VLLMEngine
@@ -47,10 +47,9 @@ def engine_of(config: TrainConfig, policies: Policies) -> Engine:
     return VLLMEngine(policies, config.vllm) if config.engine == "vllm" else LocalEngine(policies, config.local)
 
 
-def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[int, ...]:
-    """What ends a turn in the tokenizer's chat template, and its end of sequence."""
-    ends = set(TokenContext(tokenizer, template_kwargs=template_kwargs).reply_ids(""))
-    return tuple(sorted(ends | {token for token in [tokenizer.eos_token_id] if token is not None}))
+def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any], policies: Policies | None = None) -> tuple[int, ...]:
+    """What ends a sampled turn, see `trainer.chat.ends_of_turn`; with `policies`, for their networks."""
+    return ends_of_turn(tokenizer, template_kwargs, [] if policies is None else [base.network for base in policies.bases])
 
 
 def prompt_limit(config: TrainConfig, policies: Policies) -> int:

@@ -186,7 +186,8 @@ class Table:
         self.traffic.prompt_tokens += len(player.contexts[player.agent].token_ids)
         self.traffic.sampled_tokens += len(sample.token_ids)
         self.traffic.truncated += sample.finish_reason == "length"
-        return Turn(sample, self.policies.tokenizer.decode(list(sample.token_ids), skip_special_tokens=True))
+        plain = player.episode.agents[player.agent].plain  # all that it wrote is its answer
+        return Turn(sample, player.contexts[player.agent].text_of(sample.token_ids, thought=not plain))
 
     def tell(self, player: Player, turn: Turn) -> None:
         """Plays a turn. What the environment raises ends this player's episode, and no other's."""

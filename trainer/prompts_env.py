@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.agents import Agent
+from trainer.chat import chat_of
 from trainer.env import Step
 from trainer.foreign import read_prompt
 from trainer.react import Action, Answer
 from trainer.types import Message
 
 NAME = "assistant"
+_ALONE = "{% if messages | length == 1 %}"
 
 
 def prompt_agents() -> dict[str, Agent]:
@@ -67,17 +69,24 @@ def is_text(task: Mapping[str, Any]) -> bool:
 def prompt_template(tokenizer: Any, tasks: Sequence[Mapping[str, Any]]) -> str | None:
     """The chat template under which an agent reads the prompts of `tasks` as TRL does.
 
-    For messages the tokenizer's own (None if it has none). For texts one that writes contents and nothing else, after the token
-    that the tokenizer puts before every text, if it does.
+    For messages the tokenizer's own (None if it has none). For texts one that writes a single message's text and nothing else,
+    after the tokens that the tokenizer puts before every text; several messages go through the tokenizer's own, which tells
+    what ends a turn in the chats that such texts were rendered from.
     """
-    if not is_text(tasks[0]):
-        return None if tokenizer.chat_template is None else str(tokenizer.chat_template)
+    own = None if tokenizer.chat_template is None else str(tokenizer.chat_template)
+    if not is_text(tasks[0]) or (own or "").startswith(_ALONE):
+        return own
+    try:
+        chat_of(tokenizer)
+    except Exception:  # whatever a template raises that fails here: texts don't need it
+        own = None
     plain, marked = (tokenizer("x", add_special_tokens=special)["input_ids"] for special in (False, True))
     before = tokenizer.convert_ids_to_tokens(marked[: len(marked) - len(plain)])
     if marked[len(before) :] != plain:
         raise ValueError(f"tokenizer: expected one that adds tokens before a text or none, got {marked} for {plain}")
     start = "".join(before).replace("\\", "\\\\").replace("'", "\\'")
-    return f"{{{{ '{start}' }}}}{{% for message in messages %}}{{{{ message['content'] }}}}{{% endfor %}}"
+    texts = f"{{{{ '{start}' }}}}{{% for message in messages %}}{{{{ message['content'] }}}}{{% endfor %}}"
+    return f"{_ALONE}{texts}{{% else %}}{own or texts}{{% endif %}}"
 
 
 class PromptsEnv:

@@ -158,7 +158,7 @@ class Run:
             policies.load(self._last.path / "policies")
         self.policies, self.learner = policies, Learner(policies, rl_config(config), failures=self.folder / "failures")
         self.engine = stoppable(engine_of(config, policies) if engine is None else engine, self.stop)
-        ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs)
+        ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs, policies)
         self.params = replace(config.sampling, stop_token_ids=ends)
         self.max_prompt_tokens = prompt_limit(config, policies)
         if config.memory is not None and self.embedder is not None:

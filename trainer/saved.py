@@ -36,7 +36,8 @@ class SavedRun:
     def params(self) -> SamplingParams:
         """How the run has sampled, with the ends of a turn."""
         sampling = self.config.sampling
-        ends = sampling.stop_token_ids or stop_tokens(self.policies.tokenizer, self.config.chat_template_kwargs)
+        tokenizer, kwargs = self.policies.tokenizer, self.config.chat_template_kwargs
+        ends = sampling.stop_token_ids or stop_tokens(tokenizer, kwargs, self.policies)
         return replace(sampling, stop_token_ids=ends)
 
     def policy(self, *, temperature: float | None = None, seed: int = 0) -> EnginePolicy:

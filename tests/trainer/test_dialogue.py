@@ -109,7 +109,7 @@ def test_episodes_only_append(make: Make, name: str) -> None:
             assert tokenizer.decode(context.token_ids) == shown
             assert context.token_ids == tokenizer(shown, add_special_tokens=False)["input_ids"]
         ids = context.reply_ids(text)
-        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+        assert tokenizer.decode(ids, skip_special_tokens=True) == (f" {text}" if name == "moving" else text)
         context.append(ids, [-1.0] * len(ids))
         sampled.setdefault(request.agent, []).extend(ids)
         episode.act(text)
@@ -165,7 +165,7 @@ def test_a_template_that_rewrites_gets_an_append(make: Make) -> None:
     tokenizer = make(MOVING)
     context = TokenContext(tokenizer)
     context.sync(START)
-    context.append(context.reply_ids(" y"))
+    context.append(context.reply_ids("y"))
     context.sync((*START, Message("assistant", "y"), Message("user", "z")))
     assert tokenizer.decode(context.token_ids) == "<s>[INST] You are qa.\n\nTask: x [/INST] y</s>[INST] z [/INST]"
 
@@ -288,10 +288,10 @@ def test_static_system_texts_are_tokenised_once(make: Make, name: str) -> None:
         messages = (Message("system", system), Message("user", user))
         context = TokenContext(tokenizer)
         with pytest.MonkeyPatch.context() as patch:
-            encode = type(context._template).encode
+            encode = type(context._chat).encode
             patch.setattr(
-                type(context._template), "encode", lambda self, text, e=encode: lengths.append(len(text)) or e(self, text)
+                type(context._chat), "encode", lambda self, text, e=encode: lengths.append(len(text)) or e(self, text)
             )
             context.sync(messages)
-        assert context.token_ids == context._template.encode(context._template.render(messages))
+        assert context.token_ids == context._chat.encode(context._chat.render(context._chat._safe(messages)))
     assert (max(lengths[-4:]) < len(system)) == (name in ("chatml", "thinking"))

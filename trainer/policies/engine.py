@@ -63,7 +63,7 @@ class EnginePolicy:
         texts, self.written = [""] * len(requests), [0] * len(requests)
         for i, (sample,) in zip(asked, found, strict=True):
             contexts[i].append(sample.token_ids)
-            texts[i] = str(self.policies.tokenizer.decode(list(sample.token_ids), skip_special_tokens=True))
+            texts[i] = contexts[i].text_of(sample.token_ids)
             self.written[i] = len(sample.token_ids)
         return texts
 

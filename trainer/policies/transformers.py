@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from trainer.chat import chat_of, ends_of_turn
 from trainer.dialogue import TokenContext
 from trainer.policies.base import STOP
 from trainer.types import Request
@@ -21,8 +22,8 @@ class TransformersPolicy:
         batch_size: nodes generated at a time.
         max_new_tokens: of one node; a node that is cut off there is judged as it stands.
 
-    Of the model's own generation settings only its end-of-sequence tokens count: a penalty or a cut of the distribution that it
-    comes with would be another policy than the one that is trained.
+    Of the model's own generation settings only what ends a turn counts (`trainer.chat`): a penalty or a cut of the distribution
+    that it comes with would be another policy than the one that is trained.
 
     Raises: ValueError for settings out of range; OSError where transformers finds no such model.
     """
@@ -54,11 +55,10 @@ class TransformersPolicy:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
         self.model = loaded.to(device).eval()
-        own = self.model.generation_config.eos_token_id
-        ends = {self.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
-        self._ends = ends | {self.tokenizer.pad_token_id}
+        ends = ends_of_turn(self.tokenizer, models=[self.model])
+        self._ends = {*ends, self.tokenizer.pad_token_id}
         self.model.generation_config = GenerationConfig(
-            eos_token_id=sorted(ends),
+            eos_token_id=list(ends),
             pad_token_id=self.tokenizer.pad_token_id,
             max_new_tokens=max_new_tokens,
             stop_strings=[STOP],
@@ -92,7 +92,7 @@ class TransformersPolicy:
                 batch = own[at : at + self._batch_size]
                 for (i, _), token_ids in zip(batch, self._generate(agent, [prompt for _, prompt in batch]), strict=True):
                     written[i] = len(token_ids)
-                    texts[i] = str(self.tokenizer.decode(token_ids, skip_special_tokens=True)).partition(STOP)[0]
+                    texts[i] = chat_of(self.tokenizer).text_of(token_ids).partition(STOP)[0]
         self.written = written
         return texts
 
