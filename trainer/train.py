@@ -19,6 +19,7 @@ from trainer.evaluate import Job, Report, evaluate_jobs
 from trainer.lessons import observations
 from trainer.play import Player, seed_of
 from trainer.policies.engine import EnginePolicy
+from trainer.react import is_thinking
 from trainer.recall import Recall
 from trainer.reward_funcs import RewardFuncs
 from trainer.rollout import RolloutStats, sample_groups
@@ -111,6 +112,12 @@ def step(run: Run) -> float:
         if not (stats.samples or stats.failed):
             limits = f"{run.max_prompt_tokens} tokens (max_prompt_tokens, the model's positions, learner.token_budget)"
             warnings.warn(f"a step without a sample: all its queries have prompts of more than {limits}", stacklevel=2)
+        if any(one.finish_reason == "length" and is_thinking(one.text) for group in groups for one in group.siblings):
+            warnings.warn(
+                "actions were cut off inside <think>: they earn nothing. Raise sampling.max_new_tokens (TRL: "
+                "max_completion_length), or turn thinking off: chat_template_kwargs={'enable_thinking': False} for most models",
+                stacklevel=2,
+            )
         seen = observations(groups)
         if run.memory is not None:
             run.memory.check(seen)  # before anything has changed

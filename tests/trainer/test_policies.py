@@ -173,6 +173,11 @@ def test_an_agent_has_its_own_model_at_an_endpoint(url: str) -> None:
     assert policy.act([request("qa", "x"), request("master", "x")]) == ["2 m-qa", "2 m"]
 
 
+def test_a_thought_that_the_servers_prompt_began_is_whole(url: str) -> None:
+    for model, text in (("hm</think>", "<think>2 hm</think>"), ("<think>hm</think>", "2 <think>hm</think>")):
+        assert OpenAIPolicy(model, base_url=url).act([request("qa", "x")]) == [text]
+
+
 def test_the_key_is_that_of_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     OpenAIPolicy("m", base_url=url).act([request("qa", "x")])
     assert Endpoint.keys == {"Bearer none"}

@@ -12,6 +12,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsync
 
 from trainer.foreign import finish
 from trainer.policies.base import STOP, UnansweredError
+from trainer.react import THINK, THOUGHT
 from trainer.reading import load_json, short
 from trainer.types import Request
 
@@ -130,7 +131,10 @@ class OpenAIPolicy:
         except (OpenAIError, ValueError) as error:
             return self._failed(f"answered in another form than chat completions': {error}", lasting=False)
         # Not every endpoint stops, or leaves the stop out.
-        return Reply(self._without_secrets(text).partition(STOP)[0], tokens)
+        text = self._without_secrets(text).partition(STOP)[0]
+        if THOUGHT in text and THINK not in text:  # the server's generation prompt has opened the thought
+            text = f"{THINK}{text}"
+        return Reply(text, tokens)
 
     def _failed(self, what: str, *, lasting: bool) -> Reply:
         told = self._without_secrets(what)
