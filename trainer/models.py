@@ -92,12 +92,13 @@ class Policies:
         Args:
             models: networks by name, instead of what transformers loads by it. The object itself is used once and changed,
                 and copied where a second agent needs a network of its own.
-            tokenizer: None: that of the models.
+            tokenizer: None: that of the models. It may have more tokens than a model has rows (Gemma 3 1B's does), as long as
+                no text makes them.
             seed: of the adapters' first matrices.
 
         Raises:
-            ValueError: no agents or two of one name, bases for other agents, models whose tokenizers differ, a vocabulary
-                larger than a model's embedding; OSError from transformers for a name that it can't load.
+            ValueError: no agents or two of one name, bases for other agents, models whose tokenizers differ; OSError from
+                transformers for a name that it can't load.
         """
         agents, given = tuple(agents), dict(models or {})
         if not agents or len(set(agents)) != len(agents):
@@ -121,10 +122,6 @@ class Policies:
             with torch.random.fork_rng():
                 torch.manual_seed(seed + i)
                 base = Base(network, policies, _lora(config), _DTYPES[config.dtype], "" if name in given else name)
-            if len(tokenizer) > base.vocab_size:
-                raise ValueError(
-                    f"tokenizer: expected at most the {base.vocab_size} tokens of model {name!r}, got {len(tokenizer)}"
-                )
             bases.append(base)
         return cls(config, agents, tokenizer, bases)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from trainer.chat import check_tokens
 from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
 from trainer.config import differences
 from trainer.hima_ecom.dataset.samples import Sample
@@ -31,7 +32,8 @@ def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any =
 
     Args: model, tokenizer: instead of what transformers loads by `config.model.name`.
 
-    Raises: ValueError for SFT without samples, or `init_from` of other agents or another `model`; Stopped, after a checkpoint.
+    Raises: ValueError for SFT without samples, a chat template of tokens that a model doesn't have, or `init_from` of other
+        agents or another `model`; Stopped, after a checkpoint.
     """
     config, start = run.config, run.start
     if start.is_dir():
@@ -68,7 +70,9 @@ def _made(run: Run, model: PreTrainedModel | None, tokenizer: Any) -> Policies:
         tokenizer, models[name] = create_tiny(samples, run.setting.agents, config.seed, style=config.prompt_style)
 
     def create(made: ModelConfig, networks: Mapping[str, PreTrainedModel], given: Any) -> Policies:
-        return Policies.create(made, agents, tokenizer=given, models=networks, seed=config.seed)
+        policies = Policies.create(made, agents, tokenizer=given, models=networks, seed=config.seed)
+        check_tokens(policies.tokenizer, config.chat_template_kwargs, [base.network for base in policies.bases])
+        return policies
 
     if not config.sft.runs:
         return create(config.model, models, tokenizer)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 import himakernels.integrations.transformers as hf
 from himakernels import pack
+from trainer.chat import check_tokens
 from trainer.models import ModelConfig, Policies
 
 PROMPT = list(range(20, 50))
@@ -186,13 +187,8 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"policies: expected names without dots that don't end in _reference, got 'a.b'"):
         policies(agents=("a.b",))
     small = Qwen3Config(vocab_size=64, hidden_size=32, head_dim=16, num_hidden_layers=1, intermediate_size=32)
-    with pytest.raises(ValueError, match=r"tokenizer: expected at most the 64 tokens of model 'tiny', got 258"):
-        Policies.create(
-            ModelConfig(device="cpu"),
-            ("qa",),
-            tokenizer=byte_tokenizer(),
-            models={"tiny": AutoModelForCausalLM.from_config(small)},
-        )
+    with pytest.raises(ValueError, match=r"expected a chat template of the 64 tokens that the model knows, got \d+"):
+        check_tokens(byte_tokenizer(), None, [AutoModelForCausalLM.from_config(small)])
     made = policies()
     with pytest.raises(FileNotFoundError, match=r"expected a folder of saved policies with policies.json, got none"):
         made.load(tmp_path)
