@@ -114,7 +114,7 @@ def step(run: Run) -> float:
             warnings.warn(f"a step without a sample: all its queries have prompts of more than {limits}", stacklevel=2)
         if any(one.finish_reason == "length" and is_thinking(one.text) for group in groups for one in group.siblings):
             warnings.warn(
-                "actions were cut off inside <think>: they earn nothing. Raise sampling.max_new_tokens (TRL: "
+                "actions were cut off inside <think>, before they came to anything. Raise sampling.max_new_tokens (TRL: "
                 "max_completion_length), or turn thinking off: chat_template_kwargs={'enable_thinking': False} for most models",
                 stacklevel=2,
             )
