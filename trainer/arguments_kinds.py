@@ -45,15 +45,16 @@ def check_arguments(given: Mapping[str, Any], others: Mapping[str, Any]) -> None
             raise ValueError("reward_funcs: expected functions for a data set of prompts, got None")
 
 
-def check_text(name: str, rows: Sequence[Mapping[str, Any]], model: str) -> None:
-    """NotImplementedError for rows of prompts that bring images, videos or sounds, which no model here gets to see."""
-    for number, row in enumerate(rows):
-        for column in _MEDIA:
-            if row.get(column) is not None:
+def check_text(rows: Sequence[Any], tests: Sequence[Any], model: str) -> None:
+    """NotImplementedError for rows that bring images, videos or sounds, which no model here gets to see."""
+    for name, tasks in (("train_dataset", rows), ("eval_dataset", tests)):
+        for number, task in enumerate(tasks):
+            column = next((column for column in _MEDIA if isinstance(task, Mapping) and task.get(column) is not None), None)
+            if column is not None:
                 raise NotImplementedError(
                     f"{name}[{number}]: expected a prompt of text alone, got a column {column!r}, without which the model "
                     f"{model!r} would be trained: not built; remove the column, or give it another name if only reward "
-                    "functions read it"
+                    "functions or tools read it"
                 )
 
 

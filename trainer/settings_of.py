@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from trainer.agents import Agent, single_agent
+from trainer.arguments_kinds import check_text
 from trainer.config import TrainConfig
 from trainer.env import Environment
 from trainer.evaluate import Job
@@ -25,12 +26,13 @@ def setting_of(
     weights: Sequence[float] | None,
     train_dataset: Any,
     eval_dataset: Any,
+    model: str,
 ) -> tuple[Setting, Template | None]:
     """The setting, and for prompts the chat template that they are read under.
 
-    Args: as `trainer.arguments_kinds.check_arguments` has left them.
+    Args: as `trainer.arguments_kinds.check_arguments` has left them. model: what errors call the one that reads the prompts.
 
-    Raises: TypeError, ValueError: see `prompt_tasks`, `RewardFuncs`, `as_environment`.
+    Raises: TypeError, ValueError, NotImplementedError: see `prompt_tasks`, `RewardFuncs`, `as_environment`, `check_text`.
     """
     judge = None if reward_funcs is None else RewardFuncs(reward_funcs, weights=weights)
     if factory is None and train_dataset is None:
@@ -38,11 +40,14 @@ def setting_of(
     if factory is None:
         rows = prompt_tasks(train_dataset)
         tests = [] if eval_dataset is None else prompt_tasks(eval_dataset, "eval_dataset", like=rows)
+        check_text(rows, tests, model)
         setting = Setting(agents=prompt_agents(), make_env=PromptsEnv, tasks=rows, tests=_jobs(tests), judge=judge, entry=NAME)
         return setting, partial(prompt_template, tasks=rows)
-    tools = _rewarding(factory, judge).tools  # also where `agents` are given: what can't be is told before anything is done
-    chosen = single_agent(tools) if agents is None else dict(agents)
+    made = _rewarding(factory, judge)  # also where `agents` are given: what can't be is told before anything is done
+    chosen = single_agent(made.tools) if agents is None else dict(agents)
     tasks, tests = list(train_dataset), [] if eval_dataset is None else list(eval_dataset)
+    if trl_environment(made) is not None:  # of other tasks their environment knows what agents see
+        check_text(tasks, tests, model)
     make = lambda: as_environment(factory())  # noqa: E731
     entry = next(iter(chosen))
     return Setting(agents=chosen, make_env=make, tasks=tasks, tests=_jobs(tests), judge=judge, entry=entry), None

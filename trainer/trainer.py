@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainerState
 
 from trainer.agents import Agent
-from trainer.arguments_kinds import check_arguments, check_text
+from trainer.arguments_kinds import check_arguments
 from trainer.arguments_model import configuration, network_and_tokenizer
 from trainer.averages import mean
 from trainer.balance import coefficient_of
@@ -120,11 +120,8 @@ class VRGRPOTrainer:
             getattr(args, "reward_weights", None),
             train_dataset,
             eval_dataset,
+            getattr(getattr(model, "config", None), "model_type", self.args.model.name),
         )
-        if prompts:
-            known = getattr(getattr(model, "config", None), "model_type", self.args.model.name)
-            check_text("train_dataset", self.setting.tasks, known)
-            check_text("eval_dataset", [job.task for job in self.setting.tests], known)
         self.model: PreTrainedModel | PeftModel | None
         self._network, self.processing_class = network_and_tokenizer(self.args, model, processing_class, template)
         if self._network is not None:

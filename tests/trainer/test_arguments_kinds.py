@@ -181,6 +181,17 @@ def test_rows_that_are_more_than_text(column: str) -> None:
             )
             with pytest.raises(NotImplementedError, match=message):
                 VRGRPOTrainer(model, None, reward, **{"train_dataset": ROWS} | dataset, processing_class=byte_tokenizer())
+    for agents in (None, single_agent([])):
+        with pytest.raises(NotImplementedError, match=rf"^train_dataset\[0\]: .* a column '{column}', .* the model 'qwen3'"):
+            VRGRPOTrainer(
+                NETWORK,
+                SimpleNamespace(max_steps=1, use_cpu=True, bf16=False),
+                reward,
+                [{"prompt": "c", column: 1}],
+                processing_class=byte_tokenizer(),
+                environment_factory=Environment,
+                agents=agents,
+            )
     empty = [{"prompt": "c", column: None}] * 8
     VRGRPOTrainer(gemma, None, reward, empty, processing_class=byte_tokenizer())
 
