@@ -5,15 +5,18 @@ metrics.log("train", 3, {"rollout/reward": 1.2, "learner/loss": 0.1})
 {"kind": "train", "step": 3, "time": 81.2, "rollout/reward": 1.2, "learner/loss": 0.1}
 """
 
-import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trainer.jsonlines import append, lines, objects, record_of
+
+KINDS = ("sft", "train", "eval")
 LINES, EPISODES, BOARD = "metrics.jsonl", "samples.jsonl", "tensorboard"
 
 
@@ -23,7 +26,7 @@ class Metrics:
     Args:
         elapsed: seconds that the run has taken before; `time` goes on from there.
         keep: of a resumed run: (kind, step) -> whether such a line stays. The others, and one that a kill cut off, are dropped,
-            so that what is done again stands once.
+            so that what is done again stands once. Damaged lines are moved to {file}.damaged, with a warning.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Metrics:
         """
         finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
         line = {"kind": kind, "step": step, "time": round(self.elapsed, 3), **more, **finite}
-        _append(self.folder / LINES, line)
+        append(self.folder / LINES, line)
         writer = self._writer(kind, step)
         if writer is not None:
             for name, value in finite.items():
@@ -58,7 +61,7 @@ class Metrics:
 
     def episode(self, step: int, record: Mapping[str, Any]) -> None:
         """An episode as it went."""
-        _append(self.folder / EPISODES, {"step": step, **record})
+        append(self.folder / EPISODES, {"step": step, **record})
 
     def close(self) -> None:
         """Nothing is written any more."""
@@ -81,29 +84,45 @@ class Metrics:
     def _drop(self, path: Path, keep: Callable[[str, int], bool]) -> None:
         if not path.exists():
             return
-        kept, all_of_it = [], path.read_bytes()
-        for line in all_of_it.splitlines(keepends=True):
+        kept: list[str] = []
+        damaged: list[tuple[int, str, str]] = []
+        for number, text in lines(path):
             try:
-                record = json.loads(line)
-            except ValueError:
+                kind, step = _place(text)
+            except ValueError as error:
+                if text.endswith("\n"):  # else a kill has cut it off
+                    damaged.append((number, text, str(error)))
                 continue
-            kind, step = record.get("kind", "train"), record["step"]
             if keep(kind, step):
                 self._last[kind] = max(step, self._last.get(kind, -1))
-                kept.append(line)
-        if len(b"".join(kept)) != len(all_of_it):
+                kept.append(text.removesuffix("\n") + "\n")
+        if damaged:
+            aside = path.with_name(f"{path.name}.damaged")
+            with aside.open("ab") as file:
+                file.write(_bytes([text for _, text, _ in damaged]))
+            number, _, reason = damaged[0]
+            warnings.warn(f"{path}:{number}: {reason}; {len(damaged)} such lines are now in {aside}", stacklevel=4)
+        if _bytes(kept) != path.read_bytes():
             partial = path.with_name(f".{path.name}.partial")
-            partial.write_bytes(b"".join(kept))
+            partial.write_bytes(_bytes(kept))
             partial.replace(path)
 
 
 def read_metrics(folder: str | os.PathLike[str], kind: str | None = None) -> list[dict[str, Any]]:
-    """The lines of a run, or those of a kind."""
-    text = (Path(folder) / LINES).read_text(encoding="utf-8")
-    found = [json.loads(line) for line in text.splitlines()]
-    return [line for line in found if kind is None or line["kind"] == kind]
+    """The lines of a run, or those of a kind. Raises: ValueError, with file and line, for one that is none of a run's."""
+    return [line for line in objects(Path(folder) / LINES, ("kind", "step")) if kind is None or line["kind"] == kind]
 
 
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+def _place(text: str) -> tuple[str, int]:
+    """Kind and step of a line. Raises: ValueError for a line that has none."""
+    record = record_of(text, ("step",))
+    kind, step = record.get("kind", "train"), record["step"]
+    if kind not in KINDS:
+        raise ValueError(f"expected kind {', '.join(KINDS)}, got {kind!r}")
+    if isinstance(step, bool) or not isinstance(step, int):
+        raise ValueError(f"expected step to be a whole number, got {step!r}")
+    return kind, step
+
+
+def _bytes(texts: list[str]) -> bytes:
+    return "".join(texts).encode("utf-8", "surrogateescape")

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
 from trainer.metrics import Metrics, read_metrics
 
 
@@ -56,3 +58,43 @@ def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard" / "train"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("a")] == [(1, 1.0), (2, 2.0), (3, 33.0)]
+
+
+def test_a_whole_line_without_its_end_stays(tmp_path: Path) -> None:
+    """A kill can come between a line and its newline: neither this line nor the next is lost."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "train", "step": 1}\n{"kind": "train", "step": 2}')
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    metrics = Metrics(tmp_path, keep=lambda kind, step: True)
+    metrics.log("train", 3, {"a": 3})
+    metrics.close()
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert path.read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("5", r"expected step, got a line without step"),
+        ("null", r"expected step, got a line without step"),
+        ('{"kind": "train"}', r"expected step, got a line without step"),
+        ('{"kind": "train", "step": "2"}', r"expected step to be a whole number, got '2'"),
+        ('{"kind": "cook", "step": 2}', r"expected kind sft, train, eval, got 'cook'"),
+        ('{"kind": "train", "st\x00p', r"expected a JSON object, got an error: .*column 22.*"),
+        ('{"kind": "train", "step": 2, "text": "\udcff"}', r"expected UTF-8, got other bytes"),
+    ],
+)
+def test_damaged_lines_are_named_and_kept_aside(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    damaged = (text + "\n").encode("utf-8", "surrogateescape")
+    path.write_bytes(b'{"kind": "train", "step": 1}\n' + damaged + b'{"kind": "train", "step": 3}\n')
+    with pytest.warns(UserWarning, match=rf"metrics.jsonl:2: {reason}; 1 such lines are now in .*metrics.jsonl.damaged"):
+        Metrics(tmp_path, keep=lambda kind, step: True)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 3]
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged
+
+
+def test_reading_names_the_damaged_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n\nnull\n')
+    with pytest.raises(ValueError, match=r"metrics.jsonl:3: expected kind, step, got a line without kind"):
+        read_metrics(tmp_path)

@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from trainer.hima_ecom.environment import HimaEcomEnv
 from trainer.hima_ecom.strategies import Lessons
 from trainer.hima_ecom.tasks import COLUMNS, Task, stream_tasks
 from trainer.hima_ecom.world import World
+from trainer.jsonlines import write as write_lines
 
 SIZE = 22_800  # the paper's: 20,000 SFT samples (17,700 with memory), 2,300 pairs for RL, 500 test tasks
 FILES = ("sft.jsonl", "train.jsonl", "test.jsonl")
@@ -71,7 +72,7 @@ def _write(folder: Path, plan: Plan, seed: int, world_size: str) -> dict[str, An
     sft = list(_samples(world, seed, plan, seen))
     parts: tuple[list[Sample] | list[Task], ...] = (sft, train, test)
     for name, records in zip(FILES, parts, strict=True):
-        _jsonl(folder / name, (record.to_json() for record in records))
+        write_lines(folder / name, (record.to_json() for record in records))
     sheet = datasheet(seed, world_size, sft, train, test)
     (folder / "datasheet.json").write_text(json.dumps(sheet.counts, ensure_ascii=False, indent=1) + "\n")
     (folder / "README.md").write_text(sheet.text)
@@ -111,9 +112,3 @@ def _samples(world: World, seed: int, plan: Plan, seen: set[str]) -> Iterator[Sa
                         found.append(sample)
     rng.shuffle(found)
     yield from found
-
-
-def _jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
