@@ -27,7 +27,7 @@ from trainer import TrainConfig, VRGRPOTrainer
 from trainer.cli import EXPECTED
 from trainer.evaluate import Report
 from trainer.prompts_env import prompt_agents
-from trainer.run import remove
+from trainer.run_folder import remove
 
 CONFIGS = {"sums": Path("configs/sums.yaml"), "five": Path("configs/smollm.yaml")}
 ROOT = Path("runs/real")

@@ -30,7 +30,7 @@ def _run(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     from trainer.config import TrainConfig
-    from trainer.run import remove
+    from trainer.run_folder import remove
     from trainer.trainer import VRGRPOTrainer
 
     logging.set_verbosity_error()

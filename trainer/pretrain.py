@@ -48,6 +48,8 @@ def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any =
     if config.learner.kl_coef and learnt:
         policies.freeze_reference()
     partial = start.with_name(".policies.partial")
+    run.lock.check()
+    shutil.rmtree(partial, ignore_errors=True)
     policies.save(partial)
     steps = run.sft_steps
     (partial / STATE).write_text(json.dumps({"step": steps, "time": run.metrics.elapsed}) + "\n", encoding="utf-8")
@@ -121,6 +123,8 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     spent = 0.0 if last is None else _continue(last, learner)
 
     def save() -> None:
+        run.lock.check()
+
         def write(folder: Path) -> None:
             policies.save(folder / "policies")
             save_tensors(learner.state_dict(), folder / "learner.pt")

@@ -1,12 +1,6 @@
-"""A run: its folder, its parts, and where it stands, as one object that the stages share, save and go on from.
-
-{output_dir}/config.yaml metrics.jsonl samples.jsonl tensorboard/ eval/ failures/ memory.sqlite
-{output_dir}/sft/policies/ (where RL begins), sft/checkpoints/step-N/ while SFT runs, sft/base/ if it trained the base
-{output_dir}/checkpoints/step-N/{policies/, learner.pt, memory.sqlite, state.json} final/policies/
-"""
+"""A run: its folder, its parts, and where it stands, as one object that the stages share, save and go on from."""
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,16 +20,16 @@ from trainer.engine.base import Engine
 from trainer.engine.vllm_network import check_vllm
 from trainer.evaluate import Report
 from trainer.learner import Learner
+from trainer.lock import FolderLock
 from trainer.memory import Memory, load_embedder
-from trainer.metrics import EPISODES, LINES, Metrics
+from trainer.metrics import LINES, Metrics
 from trainer.models import Policies
 from trainer.parts_of import engine_of, prompt_limit, rl_config, stop_tokens
 from trainer.rollout import task_id
+from trainer.run_folder import CONFIG, MEMORY, is_at
 from trainer.setting import Queries, Setting
 from trainer.stopping import Stop, stoppable
 
-CONFIG = "config.yaml"
-MEMORY = ("memory.sqlite", "memory.sqlite-wal", "memory.sqlite-shm")
 # What another process may be given to go on with: how long, how often, where to. The rest is what is being trained.
 CHANGEABLE = (
     *("output_dir", "max_steps", "max_seconds", "logging_steps", "logged_episodes"),
@@ -55,9 +49,9 @@ class Run:
         on_log: told of every line of metrics: (kind, step, scalars).
         on_report: told of every evaluation.
 
-    Raises: FileExistsError for a folder with a run, FileNotFoundError for none to resume; ValueError where the configuration
-    differs from that of the run in the folder, or asks for what is not there; ImportError for vLLM, or an embedder, that is not
-    installed.
+    The folder is locked until `close`. Raises: FolderInUseError for one that another run holds, FileExistsError for one with a
+    run, FileNotFoundError for none to resume; ValueError where the configuration differs from that of the run in the folder, or
+    asks for what is not there; ImportError for vLLM, or an embedder, that is not installed.
     """
 
     policies: Policies
@@ -91,9 +85,16 @@ class Run:
         self.phases: dict[str, float] = {}
         self.warned: set[str] = set()  # what was said once
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=config.save_total_limit)
-        self._prepare(resume)
-        self._last = self.checkpoints.latest()
-        self.metrics = self._metrics()
+        self._check_folder(resume)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FolderLock(self.folder)
+        try:
+            self._prepare(resume)
+            self._last = self.checkpoints.latest()
+            self.metrics = self._metrics()
+        except BaseException:
+            self.lock.release()
+            raise
 
     @property
     def sft_checkpoints(self) -> Checkpoints:
@@ -135,7 +136,8 @@ class Run:
         return (steps is not None and step >= steps) or (limit is not None and seconds >= limit)
 
     def log(self, kind: str, step: int, scalars: Mapping[str, float], **more: Any) -> None:
-        """A line of metrics."""
+        """A line of metrics. Raises: FolderRemovedError."""
+        self.lock.check()
         self.metrics.log(kind, step, scalars, **more)
         if self.on_log is not None:
             self.on_log(kind, step, scalars)
@@ -170,7 +172,8 @@ class Run:
             self._continue(self._last)
 
     def save(self) -> Path:
-        """A checkpoint of the present step. Raises: FullDiskError."""
+        """A checkpoint of the present step. Raises: FullDiskError, FolderRemovedError."""
+        self.lock.check()
 
         def write(folder: Path) -> None:
             self.policies.save(folder / "policies")
@@ -183,27 +186,31 @@ class Run:
         return self.checkpoints.save(self.step, state, write)
 
     def close(self) -> None:
-        """Files are let go."""
+        """Files, and the folder, are let go."""
         self.metrics.close()
         if self.memory is not None:
             self.memory.close()
+        self.lock.release()
 
-    def _prepare(self, resume: bool) -> None:
+    def _check_folder(self, resume: bool) -> None:
         path = self.folder / CONFIG
         if not resume and any((self.folder / name).exists() for name in ("checkpoints", "sft", LINES)):
             raise FileExistsError(
                 f"output_dir: expected a folder without a run, got {self.folder}; go on with it (--resume, or "
                 "train(resume_from_checkpoint=True)), or choose another"
             )
+        if resume and not path.is_file():
+            raise FileNotFoundError(f"output_dir: expected a folder with a run to go on with, got {self.folder}")
+
+    def _prepare(self, resume: bool) -> None:
+        self._check_folder(resume)  # once more, as another process may have come and gone before the lock was taken
+        path = self.folder / CONFIG
         if resume:
-            if not path.is_file():
-                raise FileNotFoundError(f"output_dir: expected a folder with a run to go on with, got {self.folder}")
             then = TrainConfig.load(path)
             if different := self.config.differs(then, CHANGEABLE):
                 raise ValueError(f"resume: expected the configuration of {path}, got (now and then) {'; '.join(different)}")
             if self.config == then:
                 return
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.config.save(path)
 
     def _metrics(self) -> Metrics:
@@ -247,22 +254,6 @@ def _named(tasks: Sequence[Any], number: int) -> str:
     if name != str(number):
         return name
     return json.dumps(task, default=lambda value: type(value).__name__)
-
-
-def is_at(final: Path, step: int) -> bool:
-    """Whether a run has ended in this folder, after so many steps."""
-    path = final / STATE
-    return path.is_file() and bool(json.loads(path.read_text())["step"] == step)
-
-
-def remove(folder: Path) -> None:
-    """Deletes what a run has written into its folder, and nothing else; without a config.yaml it is no run's."""
-    if not (folder / CONFIG).is_file():
-        return
-    for name in ("checkpoints", "sft", "final", "tensorboard", "eval", "failures"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (CONFIG, LINES, EPISODES, "report.html", *MEMORY):
-        (folder / name).unlink(missing_ok=True)
 
 
 def progress(total: int | None, name: str, unit: Literal["step", "update", "episode"], done: int = 0) -> Any:

@@ -20,7 +20,7 @@ from trainer.models import Policies
 from trainer.parts_of import prompt_limit, stop_tokens
 from trainer.policies.engine import EnginePolicy
 from trainer.recall import Recall
-from trainer.run import CONFIG, MEMORY, is_at
+from trainer.run_folder import CONFIG, MEMORY, is_at
 
 
 @dataclass(frozen=True, kw_only=True)

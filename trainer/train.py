@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainer.checkpoint import STATE
+from trainer.checkpoint import STATE, replace_text
 from trainer.evaluate import Job, Report, evaluate_jobs
 from trainer.lessons import observations
 from trainer.play import Player, seed_of
@@ -42,7 +42,7 @@ from trainer.vrgrpo import NodeGroup, Selection, select, trained
 def train(run: Run) -> bool:
     """RL from where the run stands. Returns whether it came to its end; if it was asked to stop, there is a checkpoint.
 
-    Raises: FullDiskError; the last good checkpoint stays.
+    Raises: FullDiskError; the last good checkpoint stays. FolderRemovedError.
     """
     config = run.config
     try:
@@ -214,9 +214,10 @@ def evaluate(run: Run, name: str, per_column: int | None = None) -> Report | Non
             style=config.prompt_style,
             on_end=lambda _: bar.update(),
         )
+    run.lock.check()
     folder = run.folder / "eval"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(report.dumps(), encoding="utf-8")
+    replace_text(folder / f"{name}.json", report.dumps())
     if failed := report.errors:
         text = f"{len(failed)} of {len(jobs)} episodes failed and count as unsolved: {failed[0].error}"
         warn_once(run, "evaluation/failed", text)
@@ -288,10 +289,12 @@ def first_of_each(jobs: Sequence[Job], count: int | None) -> list[Job]:
 
 
 def finish(run: Run) -> None:
-    """{output_dir}/final: the policies, and after how many steps."""
+    """{output_dir}/final: the policies, and after how many steps. Raises: FolderRemovedError."""
+    run.lock.check()
     partial = run.final.with_name(".final.partial")
     shutil.rmtree(partial, ignore_errors=True)
     run.policies.save(partial / "policies")
     (partial / STATE).write_text(json.dumps({"step": run.step, "seconds": run.seconds}) + "\n", encoding="utf-8")
     shutil.rmtree(run.final, ignore_errors=True)
     partial.rename(run.final)
+    run.lock.check()

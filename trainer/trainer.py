@@ -22,6 +22,7 @@ from trainer.checkpoint import FullDiskError, is_full
 from trainer.config import TrainConfig
 from trainer.evaluate import Report
 from trainer.kinds import check_kind
+from trainer.lock import lock_of_run
 from trainer.models import Policies
 from trainer.network_checks import check_network
 from trainer.pretrain import pretrain
@@ -138,7 +139,8 @@ class VRGRPOTrainer:
         Args: resume_from_checkpoint: True, or the folder of the last checkpoint: go on in `output_dir`. On a CPU the run then
             ends in the same bits as one that was never cut off.
 
-        Raises: FileExistsError, FileNotFoundError, ValueError: as `Run`; FullDiskError, the last checkpoint stays.
+        Raises: FolderInUseError, FileExistsError, FileNotFoundError, ValueError: as `Run`; FullDiskError, the last checkpoint
+            stays; FolderRemovedError.
         """
         check_kind("resume_from_checkpoint", resume_from_checkpoint, bool | str | Path | None)
         if isinstance(resume_from_checkpoint, str | Path):
@@ -166,6 +168,7 @@ class VRGRPOTrainer:
             except Stopped:
                 pass  # in SFT, which has saved itself
             except Exception as error:
+                run.lock.check()  # whatever failed in a folder that is gone, failed for that
                 if is_full(error) and not isinstance(error, FullDiskError):
                     raise FullDiskError(errno.ENOSPC, f"no space left for the run in {run.folder}: {error}") from error
                 raise
@@ -182,15 +185,16 @@ class VRGRPOTrainer:
 
         Args: output_dir: None: that of `args`.
 
-        Raises: RuntimeError before `train`.
+        Raises: RuntimeError before `train`; FolderInUseError for the folder of a run that goes on.
         """
         check_kind("output_dir", output_dir, str | Path | None)
         if self.policies is None:
             raise RuntimeError("save_model: expected a call of train() before it, got none")
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
-        if len(self.policies.agents) > 1:
-            self.policies.save(folder)
-            return
-        (policy,) = self.policies.names
-        self.policies.base_of(policy).save(policy, folder)
-        self.policies.tokenizer.save_pretrained(folder)
+        with lock_of_run(folder):
+            if len(self.policies.agents) > 1:
+                self.policies.save(folder)
+                return
+            (policy,) = self.policies.names
+            self.policies.base_of(policy).save(policy, folder)
+            self.policies.tokenizer.save_pretrained(folder)

@@ -1,16 +1,18 @@
 """Runs of seconds: the five agents with the embedded model, a score that differs between siblings, and processes that die."""
 
-import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainer.config import TrainConfig
 from trainer.episode import Episode
+from trainer.metrics import read_metrics
 from trainer.trainer import VRGRPOTrainer
 
 BASE = (
@@ -43,7 +45,7 @@ def trainer(folder: Path, *changes: str, **options: Any) -> VRGRPOTrainer:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """Of the metrics, without what a clock says."""
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = read_metrics(folder)
     return [{key: value for key, value in line.items() if "seconds" not in key and key != "time"} for line in found]
 
 
@@ -88,13 +90,35 @@ def _child(place: tuple[str, str, str, int, bool], number: int, folder: Path, ch
 
 def interrupted(place: tuple[str, str, str, int, bool], number: int, folder: Path, *changes: str) -> int:
     """A run in another process, which gets the signal at a place; returns its exit code, the signal's number negative."""
+    child = _started(place, number, folder, changes)
+    child.join(120)
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+@contextmanager
+def halted(place: tuple[str, str, str, int, bool], folder: Path, *changes: str) -> Iterator[int]:
+    """The process of a run that stands still at a place, until it is killed at the end."""
+    child = _started(place, signal.SIGSTOP, folder, changes)
+    try:
+        until = time.monotonic() + 120
+        while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert child.is_alive()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert child.pid is not None
+        yield child.pid
+    finally:
+        child.kill()
+        child.join()
+
+
+def _started(place: tuple[str, str, str, int, bool], number: int, folder: Path, changes: tuple[str, ...]) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.trainer"])
     child = context.Process(target=_child, args=(place, number, folder, changes))
     child.start()
-    child.join(120)
-    assert child.exitcode is not None
-    return child.exitcode
+    return child
 
 
 KILL, TERM = signal.SIGKILL, signal.SIGTERM

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.escaping import for_terminal
+from trainer.lock import lock_of_run
 from trainer.memory.config import MemoryConfig
 from trainer.memory.embedder import load_embedder
 from trainer.memory.jsonl import export_entries, import_entries, to_line
@@ -81,14 +82,15 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Takes the JSON lines in."""
-    name = args.embedder
-    if name is None and args.file.exists():
-        with closing(Store(args.file, frozen=True)) as store:
-            name = store.embedder[0]
-    with Memory(args.file, load_embedder(name or "hash"), config=MemoryConfig(capacity=args.capacity)) as memory:
-        count = import_entries(memory, args.jsonl)
-        print(for_terminal(f"{count} entries taken from {args.jsonl}; {args.file} now holds {len(memory.entries())}"))
+    """Takes the JSON lines in; into the memory of a run only while no run holds its folder."""
+    with lock_of_run(args.file.parent):
+        name = args.embedder
+        if name is None and args.file.exists():
+            with closing(Store(args.file, frozen=True)) as store:
+                name = store.embedder[0]
+        with Memory(args.file, load_embedder(name or "hash"), config=MemoryConfig(capacity=args.capacity)) as memory:
+            count = import_entries(memory, args.jsonl)
+            print(for_terminal(f"{count} entries taken from {args.jsonl}; {args.file} now holds {len(memory.entries())}"))
     return 0
 
 
