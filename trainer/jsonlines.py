@@ -8,7 +8,7 @@ A line ends at "\\n" and nowhere else: `str.splitlines` also cuts at U+0085, U+2
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +83,26 @@ def record_of(text: str, names: Sequence[str] = ()) -> dict[str, Any]:
     return found
 
 
-def objects(path: str | os.PathLike[str], names: Sequence[str] = ()) -> list[dict[str, Any]]:
+def objects(
+    path: str | os.PathLike[str], names: Sequence[str] = (), check: Callable[[str, dict[str, Any]], object] | None = None
+) -> list[dict[str, Any]]:
     """The objects of a file that another process may be writing: a last line without its end doesn't count unless it is whole.
 
-    Raises: ValueError, with file and line, for another line that is no JSON object with these names.
+    Args: check: (file and line, object): raises a ValueError for an object that can't be.
+
+    Raises: ValueError, with file and line, for another line that is no such object with these names.
     """
     found = []
     for number, text in lines(path):
         try:
-            found.append(record_of(text, names))
+            record = record_of(text, names)
         except ValueError as error:
             if text.endswith("\n"):
                 raise ValueError(f"{os.fspath(path)}:{number}: {error}") from None
+            continue
+        if check is not None:
+            check(f"{os.fspath(path)}:{number}", record)
+        found.append(record)
     return found
 
 

@@ -88,7 +88,7 @@ class Metrics:
         damaged: list[tuple[int, str, str]] = []
         for number, text in lines(path):
             try:
-                kind, step = _place(text)
+                kind, step = place_of(record_of(text, ("step",)))
             except ValueError as error:
                 if text.endswith("\n"):  # else a kill has cut it off
                     damaged.append((number, text, str(error)))
@@ -110,12 +110,18 @@ class Metrics:
 
 def read_metrics(folder: str | os.PathLike[str], kind: str | None = None) -> list[dict[str, Any]]:
     """The lines of a run, or those of a kind. Raises: ValueError, with file and line, for one that is none of a run's."""
-    return [line for line in objects(Path(folder) / LINES, ("kind", "step")) if kind is None or line["kind"] == kind]
+    return [line for line in objects(Path(folder) / LINES, ("kind", "step"), _check) if kind is None or line["kind"] == kind]
 
 
-def _place(text: str) -> tuple[str, int]:
-    """Kind and step of a line. Raises: ValueError for a line that has none."""
-    record = record_of(text, ("step",))
+def _check(where: str, record: Mapping[str, Any]) -> None:
+    try:
+        place_of(record)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def place_of(record: Mapping[str, Any]) -> tuple[str, int]:
+    """Kind and step of a line. Raises: ValueError for what no run writes there."""
     kind, step = record.get("kind", "train"), record["step"]
     if kind not in KINDS:
         raise ValueError(f"expected kind {', '.join(KINDS)}, got {kind!r}")

@@ -167,6 +167,18 @@ def test_what_went_wrong_is_said(run: Path) -> None:
         ("metrics.jsonl", "{\n{}\n", r"metrics.jsonl:1: expected a JSON object, got an error"),
         ("metrics.jsonl", '{"kind": "train", "step": 1}\n', r":1: expected kind, step, time, got a line without time"),
         ("metrics.jsonl", '{"kind": "x", "step": 1, "time": 1}\n', r":1: expected kind sft, train, eval, got 'x'"),
+        ("metrics.jsonl", '\n{"kind": "eval", "step": "1", "time": 1}\n', r":2: step: expected a finite number, got '1'"),
+        ("metrics.jsonl", '{"kind": "eval", "step": 1, "time": null}\n', r":1: time: expected a finite number, got None"),
+        (
+            "samples.jsonl",
+            '{"step": 1, "reward": [], "turns": []}\n',
+            r"samples.jsonl:1: reward: expected a finite number, got \[",
+        ),
+        (
+            "samples.jsonl",
+            '{"step": 1, "reward": 1, "turns": [{"agent": 1}]}\n',
+            r":1: turns: expected a list of objects with agent",
+        ),
         ("samples.jsonl", "[]\n", r"samples.jsonl:1: expected step, reward, turns, got a line without step"),
         ("config.yaml", "a: [", r"config.yaml: expected YAML: "),
         ("eval/final.json", "{}", r"final.json: expected the report of an evaluation, with columns and average"),

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.jsonlines import objects
+from trainer.metrics import KINDS
 from trainer.reading import load_json, short
 
 Line = dict[str, Any]
-KINDS = ("sft", "train", "eval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,7 @@ def read_run(path: str | os.PathLike[str]) -> RunFolder:
         raise FileNotFoundError(f"{folder}: expected the folder of a run, got {'a file' if folder.exists() else 'nothing'}")
     if not (folder / "metrics.jsonl").is_file():
         raise FileNotFoundError(f"{folder}: expected the folder of a run with metrics.jsonl, got none; `hima train` writes one")
-    lines = _lines(folder / "metrics.jsonl", ("kind", "step", "time"))
-    for number, line in enumerate(lines, 1):
-        if line["kind"] not in KINDS:
-            raise ValueError(
-                f"{folder / 'metrics.jsonl'}:{number}: expected kind {', '.join(KINDS)}, got {short(line['kind'])}"
-            )
+    lines = objects(folder / "metrics.jsonl", _OF_LINES, _check_line)
     samples = folder / "samples.jsonl"
     return RunFolder(
         path=folder,
@@ -79,7 +75,7 @@ def read_run(path: str | os.PathLike[str]) -> RunFolder:
         train=_of(lines, "train"),
         evals=_of(lines, "eval"),
         reports={file.stem: _report(file) for file in sorted((folder / "eval").glob("*.json"))},
-        episodes=_lines(samples, ("step", "reward", "turns")) if samples.is_file() else [],
+        episodes=objects(samples, _OF_EPISODES, _check_episode) if samples.is_file() else [],
         finished=(folder / "final" / "policies").is_dir(),
     )
 
@@ -88,25 +84,14 @@ def _of(lines: Sequence[Line], kind: str) -> list[Line]:
     return sorted((line for line in lines if line["kind"] == kind), key=lambda line: float(line["step"]))
 
 
-def _lines(path: Path, names: Sequence[str]) -> list[Line]:
-    """JSON lines that have these names."""
-    texts = path.read_text(encoding="utf-8").split("\n")
-    found = []
-    for number, text in enumerate(texts, 1):
-        if not text:
-            continue
-        try:
-            line = load_json(text)
-        except ValueError as error:
-            if number == len(texts):  # no newline yet
-                continue
-            raise ValueError(f"{path}:{number}: expected a JSON object, got an error: {error}") from None
-        missing = [name for name in names if not isinstance(line, dict) or name not in line]
-        if missing:
-            raise ValueError(f"{path}:{number}: expected {', '.join(names)}, got a line without {missing[0]}")
-        _check_fields(f"{path}:{number}", line, names)
-        found.append(line)
-    return found
+def _check_line(where: str, line: Line) -> None:
+    _check_fields(where, line, _OF_LINES)
+    if line["kind"] not in KINDS:
+        raise ValueError(f"{where}: expected kind {', '.join(KINDS)}, got {short(line['kind'])}")
+
+
+def _check_episode(where: str, line: Line) -> None:
+    _check_fields(where, line, _OF_EPISODES)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -156,6 +141,8 @@ def _are_turns(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(turn, dict) and {"agent", "text"} <= turn.keys() for turn in value)
 
 
+_OF_LINES = ("kind", "step", "time")
+_OF_EPISODES = ("step", "reward", "turns")
 _SHARES = ("solved", "low", "high")
 _OF_ROWS = {"columns": ("name", *_SHARES), "episodes": ("id", "column", "accuracy")}
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
