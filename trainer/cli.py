@@ -3,7 +3,7 @@
 import argparse
 import sqlite3
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer import command as train
 from trainer.escaping import for_terminal
@@ -18,7 +18,19 @@ EXPECTED = (ValueError, OSError, ImportError, sqlite3.DatabaseError)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
+    """Says what is wrong in one line, without the usage; options may stand anywhere among the arguments of a command."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, which by itself takes all arguments of a list (key=value ...) from one place only."""
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True  # what follows calls this again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {for_terminal(message)} (see {self.prog} --help)\n")

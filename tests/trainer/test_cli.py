@@ -1,5 +1,6 @@
 """The command line: what it prints, and one line for what a user can get wrong."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -104,3 +105,27 @@ def test_an_endpoint_that_is_away_is_one_line(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().err
     assert "http://127.0.0.1:9/v1/ can't be reached" in shown
     assert len(shown.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["c.yaml", "a=1", "b=-2", "--resume"],
+        ["c.yaml", "a=1", "--resume", "b=-2"],
+        ["c.yaml", "--resume", "a=1", "b=-2"],
+        ["--resume", "c.yaml", "a=1", "b=-2"],
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "sft"])
+def test_options_stand_anywhere(command: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr("trainer.command._run", lambda args: seen.append(args) or 0)
+    assert main([command, *words]) == 0
+    assert (str(seen[0].config), seen[0].changes, seen[0].resume) == ("c.yaml", ["a=1", "b=-2"], True)
+
+
+def test_queries_after_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr("trainer.generate.command._run", lambda args: seen.append(args) or 0)
+    assert main(["generate", "RUN", "one", "--seed", "3", "two", "--customer", "C0001", "--", "--three"]) == 0
+    assert (seen[0].queries, seen[0].seed, seen[0].customer) == (["one", "two", "--three"], 3, "C0001")
