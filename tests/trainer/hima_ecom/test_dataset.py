@@ -1,7 +1,12 @@
 """The dataset: bytes from a seed, counts as planned, no leak, and every bad line named."""
 
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +16,7 @@ from trainer.agents import hima_ecom_agents
 from trainer.hima_ecom.dataset import InvalidDatasetError, read_samples, read_tasks, validate, write_dataset
 from trainer.hima_ecom.dataset.write import Plan
 from trainer.hima_ecom.strategies import Step, lessons
+from trainer.lock import FolderLock
 from trainer.prompts import first_message, system_prompt
 from trainer.react import Action, Answer, Malformed, parse
 
@@ -183,3 +189,23 @@ def test_a_folder_with_files_is_refused_and_a_failed_run_leaves_none(tmp_path: P
     with pytest.raises(ZeroDivisionError):
         write_dataset(tmp_path / "new", size=100, world_size="full")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+def test_what_a_killed_run_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    """Nor what no run has locked: it may be anybody's."""
+    code = "import os, signal, sys, trainer.hima_ecom.dataset.write as w\n"
+    code += "w._write = lambda folder, *_: ((folder / 'sft.jsonl').touch(), os.kill(os.getpid(), signal.SIGKILL))\n"
+    code += "w.write_dataset(sys.argv[1], size=100)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "new")], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert sorted(path.name for path in left.iterdir()) == [".lock", "sft.jsonl"]
+    alive, strange, other = (tmp_path / f"{name}.unfinished" for name in ("new.1", "new.2", "old.1"))
+    for path in (alive, strange, other):
+        path.mkdir()
+    with FolderLock(alive):
+        shutil.copy(left / ".lock", other)
+        write_dataset(tmp_path / "new", size=100)
+        assert {path.name for path in tmp_path.iterdir()} == {"new", alive.name, strange.name, other.name}
+    assert not (tmp_path / "new" / ".lock").exists()

@@ -1,11 +1,13 @@
 """Writing the dataset: SFT samples, (query, final response) pairs for RL, and the test set, with a datasheet."""
 
+import glob
 import json
-import os
 import random
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +19,10 @@ from trainer.hima_ecom.strategies import Lessons
 from trainer.hima_ecom.tasks import COLUMNS, Task, stream_tasks
 from trainer.hima_ecom.world import World
 from trainer.jsonlines import write as write_lines
+from trainer.lock import LOCK, FolderInUseError, FolderLock
 
 SIZE = 22_800  # the paper's: 20,000 SFT samples (17,700 with memory), 2,300 pairs for RL, 500 test tasks
+_UNFINISHED = ".unfinished"
 FILES = ("sft.jsonl", "train.jsonl", "test.jsonl")
 
 
@@ -44,24 +48,38 @@ class Plan(NamedTuple):
 def write_dataset(out: str | Path, *, seed: int = 0, size: int = SIZE, world_size: str = "full") -> dict[str, Any]:
     """Writes the dataset of a seed to the folder `out`, which must not exist or be empty; returns its datasheet.
 
-    The same seed and sizes give the same bytes. The folder appears when it is whole: a killed run leaves none.
+    The same seed and sizes give the same bytes. The folder appears when it is whole; what a killed run leaves beside it
+    (`*.unfinished`), the next one removes.
     Raises: FileExistsError, ValueError.
     """
     out, plan = Path(out), Plan.of(size)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out: expected a new or an empty folder, got {out}, which has files")
-    unfinished = out.with_name(f"{out.name}.{os.getpid()}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        sheet = _write(unfinished, plan, seed, world_size)
-        if out.exists():
-            out.rmdir()
-        unfinished.replace(out)
-    except BaseException:
-        shutil.rmtree(unfinished)
-        raise
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _clear(out)
+    unfinished = out.with_name(f"{out.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    unfinished.mkdir()
+    with FolderLock(unfinished) as lock:
+        try:
+            sheet = _write(unfinished, plan, seed, world_size)
+            lock.path.unlink()
+            if out.exists():
+                out.rmdir()
+            unfinished.replace(out)
+        except BaseException:
+            shutil.rmtree(unfinished)
+            raise
     return sheet
+
+
+def _clear(out: Path) -> None:
+    """Removes what processes that were killed have left beside `out`: folders whose locks were held, and are no more."""
+    for path in out.parent.glob(f"{glob.escape(out.name)}.*{_UNFINISHED}/{LOCK}"):
+        with suppress(FolderInUseError, FileNotFoundError):
+            if path.stat().st_size:  # else its process is about to lock it
+                with FolderLock(path.parent) as lock:
+                    if lock.exclusive:
+                        shutil.rmtree(path.parent)
 
 
 def _write(folder: Path, plan: Plan, seed: int, world_size: str) -> dict[str, Any]:
