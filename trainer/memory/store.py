@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class Store:
 
     Raises:
         FileNotFoundError: `frozen` or without embedder, and there is no file.
-        ValueError: another kind of file, another version, or vectors of another embedder.
+        ValueError: another kind of file, an empty one, another version, vectors of another embedder, values of other types.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, embedder: tuple[str, int] | None = None, frozen: bool = False) -> None:
@@ -85,15 +85,18 @@ class Store:
         self.frozen = frozen
         if (frozen or embedder is None) and not self.path.exists():
             raise FileNotFoundError(f"path: expected an existing memory, got {self.path}")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "ro" if frozen else "rwc"
+        if not self.path.exists() and embedder is not None:
+            _make(self.path, embedder)
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            raise ValueError(f"path: expected a memory's file, got {self.path} of 0 bytes (as a full disk leaves one)")
+        mode = "ro" if frozen else "rw"
         self.db = sqlite3.connect(f"{self.path.as_uri()}?mode={mode}", uri=True, timeout=WAIT, isolation_level=None)
         try:
             self._open(embedder)
         except sqlite3.DatabaseError as error:
             self.db.close()
-            if isinstance(error, sqlite3.OperationalError):
-                raise
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise  # locked, read-only, a full disk; SQLITE_ERROR: a table or a column that isn't there
             raise ValueError(f"path: expected a memory's file, got {self.path} ({error})") from error
         except BaseException:
             self.db.close()
@@ -103,14 +106,11 @@ class Store:
         self.db.execute("PRAGMA foreign_keys = ON")
         # One commit an optimiser step can afford to wait for the disk: then it also outlives a loss of power.
         self.db.execute("PRAGMA synchronous = FULL")
-        if not self.frozen and _pragma(self.db, "application_id") == 0:
-            with self.write():  # of two processes that make the file, one waits here and then finds it made
-                if _pragma(self.db, "application_id") == 0:
-                    self._make(embedder)
         _check_header(self.db, self.path)
         if not self.frozen:
             self._use_wal()
         name, dimension = self.embedder
+        _check_rows(self.db, self.path, dimension)
         if embedder is not None and embedder != (name, dimension):
             raise ValueError(f"embedder: expected {name!r} of dimension {dimension}, which made {self.path}, got {embedder}")
 
@@ -129,20 +129,14 @@ class Store:
     def _mode(self, change: str = "") -> str:
         return str(self.db.execute(f"PRAGMA journal_mode {change}").fetchone()[0])
 
-    def _make(self, embedder: tuple[str, int] | None) -> None:
-        if embedder is None or self.db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise ValueError(f"path: expected a memory's file, got the database {self.path}")
-        for statement in SCHEMA:
-            self.db.execute(statement)
-        self.db.executemany("INSERT INTO meta VALUES (?, ?)", [("embedder", embedder[0]), ("dimension", embedder[1])])
-        self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self.db.execute(f"PRAGMA user_version = {VERSION}")
-
     @property
     def embedder(self) -> tuple[str, int]:
         """Name and dimension of the embedder that made the vectors."""
         meta = dict(self.db.execute("SELECT name, value FROM meta WHERE name IN ('embedder', 'dimension')"))
-        return str(meta["embedder"]), int(meta["dimension"])
+        name, dimension = meta.get("embedder"), meta.get("dimension")
+        if not isinstance(name, str) or not isinstance(dimension, int) or dimension < 1:
+            raise ValueError(f"{self.path}: expected the name and the dimension of an embedder, got {name!r} and {dimension!r}")
+        return name, dimension
 
     @property
     def step(self) -> int | None:
@@ -223,6 +217,25 @@ class Store:
         self.db.close()
 
 
+def _make(path: Path, embedder: tuple[str, int]) -> None:
+    """A memory without entries: whole or not there. Of two processes that make one, the second finds it made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(partial)) as db:
+            for statement in SCHEMA:
+                db.execute(statement)
+            db.executemany("INSERT INTO meta VALUES (?, ?)", [("embedder", embedder[0]), ("dimension", embedder[1])])
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {VERSION}")
+            db.commit()
+        with suppress(FileExistsError):
+            os.link(partial, path)  # unlike a rename it replaces nothing
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
@@ -232,3 +245,22 @@ def _check_header(db: sqlite3.Connection, path: Path) -> None:
         raise ValueError(f"path: expected a memory's file, got the database {path}")
     if _pragma(db, "user_version") != VERSION:
         raise ValueError(f"path: expected version {VERSION} of a memory's file, got version {_pragma(db, 'user_version')}")
+
+
+# What the columns hold where only this program has written. SQLite itself takes any value in any column.
+_ODD = """
+    SELECT 'entries: ' || id FROM entries LEFT JOIN key_embeddings ON entry = id
+    WHERE typeof(agent) != 'text' OR typeof(key) != 'text' OR typeof(strategy) != 'text' OR typeof(episode) != 'text'
+        OR typeof(weight) != 'real' OR abs(weight) > 1e300 OR typeof(reward) NOT IN ('real', 'null')
+        OR typeof(uses) != 'integer' OR typeof(last_use) NOT IN ('integer', 'null') OR typeof(step) != 'integer'
+        OR typeof(embedding) != 'blob' OR length(embedding) != :size
+    UNION ALL SELECT 'rewards: ' || id FROM rewards WHERE typeof(agent) != 'text' OR typeof(reward) != 'real'
+    UNION ALL SELECT 'meta: ' || name FROM meta WHERE name = 'step' AND typeof(value) != 'integer'
+    LIMIT 1
+"""
+
+
+def _check_rows(db: sqlite3.Connection, path: Path, dimension: int) -> None:
+    found = db.execute(_ODD, {"size": 4 * dimension}).fetchone()
+    if found is not None:
+        raise ValueError(f"{path}: expected texts, numbers and vectors of {dimension} numbers, got others in {found[0]}")
