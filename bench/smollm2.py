@@ -45,8 +45,8 @@ def convert(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     place = str(source.parent)
-    read = AutoModelForCausalLM.from_pretrained(place, gguf_file=source.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=source.name)
+    read = AutoModelForCausalLM.from_pretrained(place, gguf_file=source.name, dtype=torch.float32, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=source.name, trust_remote_code=False)
     if tokenizer.chat_template is None or END_OF_TURN not in tokenizer.get_vocab():
         raise ValueError(f"{source}: expected a tokenizer with a chat template that ends turns with {END_OF_TURN}, got another")
     tokenizer.eos_token = END_OF_TURN

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from peft import LoraConfig
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from trainer.arguments import from_trl
 from trainer.config import TrainConfig
 from trainer.kinds import check_kind
 from trainer.models import ModelConfig
+from trainer.pretrained import load_tokenizer
 from trainer.setting import Template
 
 
@@ -48,7 +49,7 @@ def network_and_tokenizer(
     if tokenizer is None and network is not None and not network.config.name_or_path:
         raise ValueError("processing_class: expected a tokenizer, as the network has no name to load one by, got None")
     if tokenizer is None and (template is not None or network is not None):
-        tokenizer = AutoTokenizer.from_pretrained(config.model.name)
+        tokenizer = load_tokenizer(config.model.name)
     if template is not None:
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.chat_template = template(tokenizer)

@@ -8,19 +8,23 @@ policies.save("runs/1/policies")
 
 import copy
 import json
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from himakernels.checks import check_choice, check_positive
+from trainer.checksums import is_sealed, naming, seal, verify
+from trainer.config_file import build
 from trainer.kinds import check_fields
 from trainer.network import Base
+from trainer.pretrained import load_model, load_tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 _FILE = "policies.json"
@@ -149,7 +153,7 @@ class Policies:
             base.freeze_reference()
 
     def save(self, folder: str | Path) -> None:
-        """{folder}/{policy}: an adapter as a PEFT folder, a network as transformers saves it; {folder}/tokenizer; versions.
+        """{folder}/{policy}: an adapter as a PEFT folder, a network as transformers saves it; tokenizer; versions; checksums.
 
         A base that was given as an object is saved as well (base-0, ...): nothing else could bring it back.
         """
@@ -157,27 +161,33 @@ class Policies:
         folder.mkdir(parents=True, exist_ok=True)
         for policy in self.names:
             self.base_of(policy).save(policy, folder / policy)
-        for i, base in enumerate(self.bases):
-            if base.adapters and not base.name:
-                base.save_frozen(folder / f"base-{i}")
+        frozen = {f"base-{i}": base for i, base in enumerate(self.bases) if base.adapters and not base.name}
+        for name, base in frozen.items():
+            base.save_frozen(folder / name)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         record = {"config": asdict(self.config), "agents": self.agents, "versions": self.versions, "frozen": self._frozen}
         (folder / _FILE).write_text(json.dumps(record, indent=2) + "\n")
+        seal(folder, [*self.names, *frozen, "tokenizer", _FILE])
 
     def load(self, folder: str | Path) -> None:
         """Puts what `save` wrote of the same configuration in the place of the present values, exactly.
 
-        Raises: FileNotFoundError for a folder that `save` has not written; ValueError for other agents, policies or shapes.
+        Raises: FileNotFoundError for a folder that `save` has not written; DamagedError for a file that isn't as it left it;
+            ValueError for other agents, policies or shapes.
         """
-        record = _record(Path(folder))
+        verify(folder)
+        self._load(Path(folder))
+
+    def _load(self, folder: Path) -> None:
+        record = _record(folder)
         if set(record["versions"]) != set(self.names):
             raise ValueError(f"{folder}: expected the policies {', '.join(self.names)}, got {', '.join(record['versions'])}")
-        for policy, names in record.get("frozen", {}).items():
+        for policy, names in record["frozen"].items():
             if different := sorted(set(names) ^ set(self._frozen[policy])):
                 verb, other = ("trained", "frozen") if different[0] in names else ("frozen", "trained")
                 raise ValueError(f"{folder}: expected {different[0]} {verb}, got it {other} in policy {policy!r}")
         for policy in self.names:
-            self.base_of(policy).load(policy, Path(folder) / policy)
+            self.base_of(policy).load(policy, folder / policy)
         self.versions |= record["versions"]
 
     @property
@@ -189,31 +199,46 @@ class Policies:
     def open(cls, folder: str | Path, *, device: str | None = None) -> "Policies":
         """What `save` wrote, made anew. Raises: as `load`."""
         folder = Path(folder)
+        verify(folder)
         record = _record(folder)
-        config = record["config"] | {"device": device}
-        if isinstance(config["target_modules"], list):
-            config["target_modules"] = tuple(config["target_modules"])
-        agents, made = record["agents"], ModelConfig(**config)
+        if not is_sealed(folder):
+            warnings.warn(f"{folder}: saved without checksums, so its files were not checked for damage", stacklevel=2)
+        agents, made = record["agents"], replace(record["config"], device=device)
         names = list(dict.fromkeys(made.bases.get(agent, made.name) for agent in agents))
         if made.adapters:
             kept = {name: folder / f"base-{i}" for i, name in enumerate(names)}
         else:
             kept = {made.bases.get(a, made.name): folder / (cls.SHARED if made.paradigm == "shared" else a) for a in agents}
-        networks = {name: _load(str(path), made) for name, path in kept.items() if (path / "config.json").is_file()}
-        for name, path in kept.items():
-            for frozen in record.get("frozen", {}).get(path.name, ()):
-                networks[name].get_parameter(frozen).requires_grad_(False)
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        there = {name: path for name, path in kept.items() if (path / "config.json").is_file()}
+        networks = {name: _load(str(path), made, safetensors=True) for name, path in there.items()}
+        with naming(folder / _FILE, "parameters of these networks as frozen"):
+            for name, path in kept.items():
+                for frozen in record["frozen"].get(path.name, ()):
+                    networks[name].get_parameter(frozen).requires_grad_(False)
+        tokenizer = load_tokenizer(folder / "tokenizer")
         policies = cls.create(made, agents, tokenizer=tokenizer, models=networks)
-        policies.load(folder)
+        policies._load(folder)
         return policies
 
 
 def _record(folder: Path) -> dict[str, Any]:
+    """What `save` says of itself: config, agents, versions, frozen."""
     path = folder / _FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: expected a folder of saved policies with {_FILE}, got none")
-    return dict(json.loads(path.read_text()))
+    with naming(path, "what Policies.save writes"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        config, agents, versions = (record[name] for name in ("config", "agents", "versions"))
+        targets = config["target_modules"]
+        config = build(ModelConfig, config | {"target_modules": tuple(targets) if isinstance(targets, list) else targets})
+        if not isinstance(agents, list) or not all(isinstance(agent, str) for agent in agents):
+            raise ValueError(f"agents: expected a list of names, got {agents!r}")
+        if not isinstance(versions, dict) or not all(type(version) is int for version in versions.values()):
+            raise ValueError(f"versions: expected whole numbers by policy, got {versions!r}")
+        frozen = record.get("frozen", {})
+        if not isinstance(frozen, dict) or not all(isinstance(names, list) for names in frozen.values()):
+            raise ValueError(f"frozen: expected lists of parameters by policy, got {frozen!r}")
+    return {"config": config, "agents": agents, "versions": versions, "frozen": frozen}
 
 
 def _lora(config: ModelConfig) -> LoraConfig | None:
@@ -224,10 +249,10 @@ def _lora(config: ModelConfig) -> LoraConfig | None:
     return LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM")
 
 
-def _load(name: str, config: ModelConfig) -> PreTrainedModel:
+def _load(name: str, config: ModelConfig, *, safetensors: bool | None = None) -> PreTrainedModel:
     """In fp32 where it is trained as a whole: the master weights lose nothing."""
     dtype = _DTYPES[config.dtype] if config.adapters else torch.promote_types(_DTYPES[config.dtype], torch.float32)
-    return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    return load_model(name, dtype, safetensors=safetensors)
 
 
 def _network(config: ModelConfig, name: str, given: PreTrainedModel | None, again: bool) -> PreTrainedModel:
@@ -245,8 +270,8 @@ def _network(config: ModelConfig, name: str, given: PreTrainedModel | None, agai
 def _tokenizer(names: Sequence[str] | Mapping[str, Any]) -> Any:
     """The one that all models have."""
     first, *others = names
-    tokenizer = AutoTokenizer.from_pretrained(first)
+    tokenizer = load_tokenizer(first)
     for name in others:
-        if AutoTokenizer.from_pretrained(name).get_vocab() != tokenizer.get_vocab():
+        if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
             raise ValueError(f"bases: expected models of one tokenizer, got another vocabulary in {name!r} than in {first!r}")
     return tokenizer

@@ -1,7 +1,6 @@
 """One network and the policies that run on it: a frozen base with an adapter each, or one policy's own parameters."""
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -19,6 +18,7 @@ from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.integrations.peft_checks import lora_layers
 from trainer.network_checks import check_network, plain_attention
 from trainer.network_files import put
+from trainer.pretrained import load_adapter, load_model
 from trainer.weights_ids import WeightsIds
 
 _DECODES = "_decodes"  # no policy's name: the network generates for all of them
@@ -217,13 +217,13 @@ class Base:
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder}: expected a folder with the config.json of a saved network, got none")
         wide = self._masters[policy][0].dtype
-        saved = dict(type(self.network).from_pretrained(folder, dtype=wide).named_parameters())
+        saved = dict(load_model(folder, wide, type(self.network), safetensors=True).named_parameters())
         put(folder, self._whole, saved)
         for name, parameter in self.network.named_parameters():
             parameter.copy_(self._whole[name])
         if reference.exists():
             self._frozen = copy.deepcopy(self.network).requires_grad_(False)
-            saved = dict(type(self.network).from_pretrained(reference, dtype=self.dtype).named_parameters())
+            saved = dict(load_model(reference, self.dtype, type(self.network), safetensors=True).named_parameters())
             put(reference, dict(self._frozen.named_parameters()), saved)
 
     @property
@@ -283,11 +283,9 @@ class Base:
         self._peft.peft_config[adapter].save_pretrained(str(folder))
 
     def _load_adapter(self, adapter: str, folder: Path) -> None:
-        path = folder / "adapter_model.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder}: expected a PEFT folder with adapter_model.safetensors, got none")
-        config, own = json.loads((folder / "adapter_config.json").read_text()), self._peft.peft_config[adapter]
+        config, weights = load_adapter(folder)
+        own = self._peft.peft_config[adapter]
         for option in ("lora_alpha", "use_rslora"):  # not to be seen in the shapes
             if config.get(option) != getattr(own, option):
                 raise ValueError(f"{folder}: expected {option} {getattr(own, option)}, got {config.get(option)}")
-        put(folder, self._named(adapter), load_file(path))
+        put(folder, self._named(adapter), weights)

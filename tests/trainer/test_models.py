@@ -194,6 +194,9 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         made.load(tmp_path)
     made.save(tmp_path)
     os.remove(tmp_path / "efc" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"efc/adapter_model.safetensors: expected the file that .*SHA256SUMS names, got none"):
+        made.load(tmp_path)
+    os.remove(tmp_path / "SHA256SUMS")
     with pytest.raises(FileNotFoundError, match=r"efc: expected a PEFT folder with adapter_model.safetensors, got none"):
         made.load(tmp_path)
     with pytest.raises(ValueError, match=r"expected the policies master, qa, got master, qa, efc, math"):

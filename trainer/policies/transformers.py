@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from trainer.chat import chat_of, ends_of_turn
+from trainer.checksums import naming
 from trainer.dialogue import TokenContext
 from trainer.policies.base import STOP
+from trainer.pretrained import load_model, load_tokenizer
 from trainer.types import Request
 
 
@@ -50,10 +52,10 @@ class TransformersPolicy:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
             raise ValueError(f"device: expected one that torch can use, got {device!r}: {error}") from error
-        self.tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+        self.tokenizer = load_tokenizer(model, padding_side="left")
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+        loaded: Any = load_model(model, getattr(torch, dtype))
         self.model = loaded.to(device).eval()
         ends = ends_of_turn(self.tokenizer, models=[self.model])
         self._ends = {*ends, self.tokenizer.pad_token_id}
@@ -72,10 +74,12 @@ class TransformersPolicy:
         if self._adapters:
             from peft import PeftModel
 
-            names = list(self._adapters)
-            self.model = PeftModel.from_pretrained(self.model, self._adapters[names[0]], adapter_name=names[0])
-            for name in names[1:]:
-                self.model.load_adapter(self._adapters[name], adapter_name=name)
+            for name, place in self._adapters.items():
+                with naming(place, f"a PEFT adapter of {model}"):
+                    if isinstance(self.model, PeftModel):
+                        self.model.load_adapter(place, adapter_name=name)
+                    else:
+                        self.model = PeftModel.from_pretrained(self.model, place, adapter_name=name)
         if temperature:
             torch.manual_seed(seed)
         self._batch_size = batch_size
