@@ -1,8 +1,11 @@
-"""Checkpoints that are whole or not there: written under another name, synchronised, renamed, checked when read.
+"""Folders that are whole or not there: written under another name, sealed with checksums, synchronised, renamed; checkpoints.
 
 checkpoints = Checkpoints("runs/1/checkpoints", keep=2)
 checkpoints.save(40, {"cursor": 320}, lambda folder: policies.save(folder / "policies"))
-checkpoints.latest()  # Checkpoint(path=.../step-40, state={"step": 40, "cursor": 320, ...})
+checkpoints.latest()  # Checkpoint(path=.../step-40, state={"step": 40, "cursor": 320, ...}), every byte of it checked
+
+The checksums cost a pass over the files when they are written, and one when they are read. Measured on an AMD EPYC: sha256 of a
+file of 1 GiB takes 0.7 s of one core (files are spread over all cores), writing and synchronising it 3.9 s.
 """
 
 import errno
@@ -12,6 +15,7 @@ import random
 import re
 import shutil
 import sqlite3
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from trainer.checksums import SUMS, DamagedError, is_sealed, naming, seal, verify
+
 STATE = "state.json"
+_SEALED = "checksums"  # in a state: that there are some
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -44,45 +51,54 @@ class Checkpoints:
         self.folder, self.keep = Path(folder), keep
 
     def save(self, step: int, state: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
-        """Makes `step-{step}` with what `write` puts into a folder; then older ones go. One of that name is taken away first.
+        """Makes `step-{step}` with what `write` puts into a folder, in the place of one of that name; then others go.
+
+        When it stands, whole and synchronised, those before it go but for the last ones, and so do those of later steps: a run
+        that saves now has gone on from before them, so they were damaged.
 
         Raises: FullDiskError: the disk is full; those that stood before still stand. What `write` raises.
         """
         target = self.folder / f"step-{step}"
-        partial = self.folder / f".{target.name}.partial"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._clear()
-            partial.mkdir()
-            write(partial)
-            files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
-            record = {"step": step, **state, "files": files}
-            (partial / STATE).write_text(json.dumps(record) + "\n", encoding="utf-8")
-            for path in [*partial.rglob("*"), partial]:
-                _sync(path)
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
-            _sync(self.folder)
+            for path in self.folder.glob(".step-*"):  # what a kill has left half made
+                shutil.rmtree(path)
+            write_folder(target, {"step": step, **state}, write)
         except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
             if is_full(error):
-                last = self.latest()
-                stands = "no checkpoint stands yet" if last is None else f"the last checkpoint is {last.path}"
+                before = [number for number in self._numbers() if number <= step]
+                stands = f"the last checkpoint is {self.folder}/step-{before[-1]}" if before else "no checkpoint stands yet"
                 raise FullDiskError(errno.ENOSPC, f"no space for checkpoint step-{step} in {self.folder}; {stands}") from error
             raise
-        self._clear()
-        if self.keep is not None:
-            for old in self._numbers()[: -self.keep]:
-                shutil.rmtree(self.folder / f"step-{old}")
+        numbers = self._numbers()
+        before = [number for number in numbers if number <= step]
+        gone = [number for number in numbers if number > step] + ([] if self.keep is None else before[: -self.keep])
+        for number in gone:
+            shutil.rmtree(self.folder / f"step-{number}")
         return target
 
     def latest(self) -> Checkpoint | None:
-        """The one of the highest step that is whole: what has no state, or other files than that says, doesn't count."""
-        for step in reversed(self._numbers()):
-            path = self.folder / f"step-{step}"
-            state = _read(path)
-            if state is not None:
-                return Checkpoint(path, state)
+        """The whole one of the highest step; None if there are none at all. A warning names what is damaged in later ones.
+
+        Raises: DamagedError if there are some, and none is whole.
+        """
+        damage: list[str] = []
+        numbers = self._numbers()
+        for number in reversed(numbers):
+            path = self.folder / f"step-{number}"
+            try:
+                found = Checkpoint(path, read_folder(path))
+            except (DamagedError, OSError) as error:
+                if self._numbers()[-1:] > numbers[-1:]:  # the run goes on, and has taken this one away for a later one
+                    return self.latest()
+                damage.append(str(error))
+                continue
+            for text in damage:
+                warnings.warn(f"{text}; the last whole checkpoint is {path}", stacklevel=2)
+            if not is_sealed(path):
+                warnings.warn(f"{path}: saved without checksums, so only the sizes of its files were checked", stacklevel=2)
+            return found
+        if damage:
+            raise DamagedError(f"{'; '.join(damage)}; no checkpoint is whole: without {self.folder} its stage begins anew")
         return None
 
     def _numbers(self) -> list[int]:
@@ -90,16 +106,69 @@ class Checkpoints:
             return []
         return sorted(int(found[1]) for path in self.folder.iterdir() if (found := _NAME.fullmatch(path.name)))
 
-    def _clear(self) -> None:
-        """What a kill has left half made."""
-        for path in self.folder.glob(".step-*"):
-            shutil.rmtree(path)
+
+def write_folder(target: Path, state: Mapping[str, Any] | None, write: Callable[[Path], None]) -> None:
+    """Makes `target` with what `write` puts into a folder, and with state.json; sealed, and whole or as it was before.
+
+    Args: state: None: without state.json.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        if state is not None:
+            (partial / STATE).write_text(json.dumps({**state, _SEALED: SUMS}) + "\n", encoding="utf-8")
+        seal(partial)
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def read_folder(path: Path) -> dict[str, Any]:
+    """The state of a folder that `write_folder` made, every byte of it checked.
+
+    One that was made before there were checksums is checked by the sizes in its state, where it has them.
+
+    Raises: DamagedError, naming the file.
+    """
+    verify(path)
+    file = path / STATE
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{file}: expected the JSON that a run wrote, got an error: {error}") from None
+    if not isinstance(state, dict):
+        raise DamagedError(f"{file}: expected a JSON object, got {state!r}")
+    promised = state.pop(_SEALED, None) is not None
+    if is_sealed(path):
+        return state
+    if promised:
+        raise DamagedError(f"{path / SUMS}: expected the checksums of {path}, got none")
+    sizes = state.get("files", {})
+    for name, size in sizes.items() if isinstance(sizes, dict) else ():
+        part = path / name
+        got = f"{part.stat().st_size}" if part.is_file() else "none"
+        if got != str(size):
+            raise DamagedError(f"{part}: expected a file of {size} bytes, got {got}")
+    return state
 
 
 def save_tensors(value: Any, path: Path) -> None:
     """torch.save; a full disk is an OSError here, which given a path torch would not tell."""
     with path.open("wb") as file:
         torch.save(value, file)
+
+
+def load_tensors(path: Path) -> Any:
+    """What `save_tensors` wrote, on the CPU. Raises: DamagedError for anything else, pickled code too, which is never run."""
+    with naming(path, "tensors that a run saved"):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -115,15 +184,6 @@ def replace_text(path: Path, text: str) -> None:
             raise FullDiskError(errno.ENOSPC, f"no space for {path}; what it held stands") from error
         raise
     _sync(path.parent)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        state = dict(json.loads((path / STATE).read_text(encoding="utf-8")))
-        whole = all((path / name).stat().st_size == size for name, size in state["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return state if whole else None
 
 
 def _sync(path: Path) -> None:

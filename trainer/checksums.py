@@ -64,6 +64,12 @@ def is_sealed(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / SUMS).is_file()
 
 
+def is_listed(path: str | os.PathLike[str]) -> bool:
+    """Whether the checksums beside a file have one of it, so that a change is damage. Raises: DamagedError for no sums."""
+    path = Path(path)
+    return is_sealed(path.parent) and path.name in _read(path.parent / SUMS)
+
+
 def verify(folder: str | os.PathLike[str]) -> None:
     """Reads every file that has a checksum; a folder without checksums has none to check.
 

@@ -35,7 +35,8 @@ class FolderRemovedError(OSError):
 class FolderLock:
     """The lock of a folder that exists, held until `release`.
 
-    A child by fork does not keep it, so it ends with the process that took it.
+    A child by fork does not keep it, so it ends with the process that took it. exclusive: False where the file system has no
+    locks.
 
     Raises: FolderInUseError if somebody holds it; OSError where the folder can't be written to.
     """
@@ -43,6 +44,7 @@ class FolderLock:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.path = self.folder / LOCK
+        self.exclusive = True
         self._file: BinaryIO | None = None
         while self._file is None:
             file = self.path.open("a+b", buffering=0)
@@ -96,6 +98,7 @@ class FolderLock:
                 "choose another folder"
             ) from None
         except OSError as error:
+            self.exclusive = False
             warnings.warn(f"{self.folder}: its file system has no locks ({error}): keep other runs out of it", stacklevel=4)
 
 

@@ -116,3 +116,7 @@ class Optimizer:
         """Raises: ValueError for the state of other parameters."""
         for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(copy.deepcopy(saved))  # it would step the tensors of `state`
+            for parameter, moments in part.state.items():
+                for name, value in moments.items():
+                    if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                        raise ValueError(f"{name}: expected shape {list(parameter.shape)}, got {list(value.shape)}")

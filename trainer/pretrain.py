@@ -3,24 +3,23 @@
 policies = pretrain(run)  # from the model, by SFT, or what an earlier process left in {output_dir}/sft/policies
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from trainer.chat import check_tokens
-from trainer.checkpoint import STATE, Checkpoint, random_state, save_tensors, set_random_state
+from trainer.checkpoint import Checkpoint, random_state, save_tensors, write_folder
 from trainer.config import differences
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.learner import Learner
 from trainer.models import ModelConfig, Policies
 from trainer.parts_of import prompt_limit, sft_config
 from trainer.run import Run, progress
+from trainer.run_folder import LEARNER, restore
 from trainer.sft import SFT, sft_sequences
 from trainer.tiny import NAME as TINY
 from trainer.tiny import create as create_tiny
@@ -36,8 +35,10 @@ def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any =
         agents or another `model`; Stopped, after a checkpoint.
     """
     config, start = run.config, run.start
-    if start.is_dir():
-        return _check(Policies.open(start, device=config.model.device), run, start)
+    left = run.left
+    there = start if left.start is not None else None if left.last is None else left.last.path / "policies"
+    if there is not None:
+        return _check(Policies.open(there, device=config.model.device), run, there)
     if config.init_from is not None:
         policies = _check(Policies.open(config.init_from, device=config.model.device), run, Path(config.init_from))
         if different := differences(config.model, replace(policies.config, device=config.model.device)):
@@ -47,13 +48,8 @@ def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any =
     learnt = config.init_from is not None or (config.sft.runs and config.sft.trains == "policies")
     if config.learner.kl_coef and learnt:
         policies.freeze_reference()
-    partial = start.with_name(".policies.partial")
     run.lock.check()
-    shutil.rmtree(partial, ignore_errors=True)
-    policies.save(partial)
-    steps = run.sft_steps
-    (partial / STATE).write_text(json.dumps({"step": steps, "time": run.metrics.elapsed}) + "\n", encoding="utf-8")
-    partial.rename(start)
+    write_folder(start, {"step": run.sft_steps, "time": run.metrics.elapsed}, policies.save)
     shutil.rmtree(run.sft_checkpoints.folder, ignore_errors=True)
     return policies
 
@@ -85,8 +81,12 @@ def _made(run: Run, model: PreTrainedModel | None, tokenizer: Any) -> Policies:
     one = create(replace(config.model, paradigm="shared", shared_trains="full"), models, tokenizer)
     _sft(run, one, samples)
     (base,) = one.bases
-    one.base_of(one.SHARED).save(one.SHARED, run.sft_folder / "base")  # a model that other runs can begin with, by its folder
-    one.tokenizer.save_pretrained(run.sft_folder / "base")
+
+    def write(folder: Path) -> None:
+        one.base_of(one.SHARED).save(one.SHARED, folder)
+        one.tokenizer.save_pretrained(folder)
+
+    write_folder(run.sft_folder / "base", None, write)  # a model that other runs can begin with, by its folder
     return create(config.model, {name: base.network}, one.tokenizer)
 
 
@@ -119,7 +119,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
     if sft.total_steps is not None:
         learner.config = sft_config(config, sft.total_steps)
     checkpoints, before = run.sft_checkpoints, run.metrics.elapsed
-    last = checkpoints.latest()
+    last = run.left.sft
     spent = 0.0 if last is None else _continue(last, learner)
 
     def save() -> None:
@@ -127,7 +127,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
 
         def write(folder: Path) -> None:
             policies.save(folder / "policies")
-            save_tensors(learner.state_dict(), folder / "learner.pt")
+            save_tensors(learner.state_dict(), folder / LEARNER)
 
         state = {"time": run.metrics.elapsed, "seconds": spent + run.metrics.elapsed - before, "random": random_state()}
         checkpoints.save(learner.step_number, state, write)
@@ -146,8 +146,7 @@ def _sft(run: Run, policies: Policies, samples: Sequence[Sample]) -> None:
 def _continue(last: Checkpoint, learner: Learner) -> float:
     """Back to a checkpoint of SFT; returns the seconds that it had taken."""
     learner.policies.load(last.path / "policies")
-    learner.load_state_dict(torch.load(last.path / "learner.pt", map_location="cpu", weights_only=True))
-    set_random_state(last.state["random"])
+    restore(last, learner)
     return float(last.state["seconds"])
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,22 +12,21 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from tqdm import tqdm
 
-from trainer.checkpoint import STATE, Checkpoint, Checkpoints, random_state, save_tensors, set_random_state
+from trainer.checkpoint import Checkpoint, Checkpoints, random_state, save_tensors
 from trainer.config import TrainConfig
 from trainer.engine.base import Engine
 from trainer.engine.vllm_network import check_vllm
 from trainer.evaluate import Report
 from trainer.learner import Learner
 from trainer.lock import FolderLock
-from trainer.memory import Memory, load_embedder
+from trainer.memory import Embedder, Memory, MemoryConfig, load_embedder
 from trainer.metrics import LINES, Metrics
 from trainer.models import Policies
 from trainer.parts_of import engine_of, prompt_limit, rl_config, stop_tokens
 from trainer.rollout import task_id
-from trainer.run_folder import CONFIG, MEMORY, is_at
+from trainer.run_folder import CONFIG, LEARNER, MEMORY, Left, left_in, read_config, restore, write_config
 from trainer.setting import Queries, Setting
 from trainer.stopping import Stop, stoppable
 
@@ -45,7 +45,8 @@ class Run:
         config: also written to the folder.
         setting: what is played.
         stop: asked between phases.
-        resume: go on with what stands in the folder; without, a folder that holds a run is refused.
+        resume: go on with what stands in the folder (True, or its last checkpoint); without, a folder that holds a run is
+            refused.
         on_log: told of every line of metrics: (kind, step, scalars).
         on_report: told of every evaluation.
 
@@ -64,7 +65,7 @@ class Run:
         setting: Setting,
         stop: Stop,
         *,
-        resume: bool = False,
+        resume: bool | str | Path = False,
         on_log: Log | None = None,
         on_report: Callable[[Report], None] | None = None,
     ) -> None:
@@ -85,12 +86,14 @@ class Run:
         self.phases: dict[str, float] = {}
         self.warned: set[str] = set()  # what was said once
         self.checkpoints = Checkpoints(self.folder / "checkpoints", keep=config.save_total_limit)
-        self._check_folder(resume)
+        self._check_folder(bool(resume))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FolderLock(self.folder)
         try:
-            self._prepare(resume)
-            self._last = self.checkpoints.latest()
+            self._check_folder(bool(resume))  # once more: another process may have come and gone before the lock was taken
+            self.left = self._left(resume)
+            self.saved = self.left.step  # the step of the last checkpoint
+            self._write_config(bool(resume))
             self.metrics = self._metrics()
         except BaseException:
             self.lock.release()
@@ -119,16 +122,8 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether an earlier process came to the end of what is asked for now."""
-        at: dict[str, Any] = self._last.state if self._last is not None else {"step": 0, "seconds": 0.0}
-        return is_at(self.final, at["step"]) and self.is_over(at["step"], at["seconds"])
-
-    @staticmethod
-    def check_last(config: TrainConfig, path: Path) -> None:
-        """Raises: ValueError if `path` isn't the last checkpoint of the run."""
-        last = Checkpoints(Path(config.output_dir) / "checkpoints").latest()
-        if last is None or last.path.resolve() != path.resolve():
-            expected = "True" if last is None else f"True or the last checkpoint, {last.path}"
-            raise ValueError(f"resume_from_checkpoint: expected {expected}, got {path}")
+        at: dict[str, Any] = self.left.last.state if self.left.last is not None else {"step": 0, "seconds": 0.0}
+        return (self.left.final or {}).get("step") == at["step"] and self.is_over(at["step"], at["seconds"])
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Whether no step begins after so many, which took so long."""
@@ -154,22 +149,19 @@ class Run:
     def begin(self, policies: Policies, *, engine: Engine | None = None) -> None:
         """Everything that RL needs around the policies that SFT left, and all of it as the last checkpoint says."""
         config = self.config
-        if config.learner.kl_coef and self._last is None and not all(base.adapters for base in policies.bases):
+        if config.learner.kl_coef and self.left.last is None and not all(base.adapters for base in policies.bases):
             policies.freeze_reference()
-        if self._last is not None:
-            policies.load(self._last.path / "policies")
+        if self.left.last is not None:
+            policies.load(self.left.last.path / "policies")
         self.policies, self.learner = policies, Learner(policies, rl_config(config), failures=self.folder / "failures")
         self.engine = stoppable(engine_of(config, policies) if engine is None else engine, self.stop)
         ends = config.sampling.stop_token_ids or stop_tokens(policies.tokenizer, config.chat_template_kwargs, policies)
         self.params = replace(config.sampling, stop_token_ids=ends)
         self.max_prompt_tokens = prompt_limit(config, policies)
         if config.memory is not None and self.embedder is not None:
-            if self._last is None:
-                for name in MEMORY:  # of a run that was killed before its first checkpoint
-                    (self.folder / name).unlink(missing_ok=True)
-            self.memory = Memory(self.folder / MEMORY[0], self.embedder, config=config.memory)
-        if self._last is not None:
-            self._continue(self._last)
+            self.memory = self._memory(self.embedder, config.memory)
+        if self.left.last is not None:
+            self._continue(self.left.last)
 
     def save(self) -> Path:
         """A checkpoint of the present step. Raises: FullDiskError, FolderRemovedError."""
@@ -177,13 +169,15 @@ class Run:
 
         def write(folder: Path) -> None:
             self.policies.save(folder / "policies")
-            save_tensors(self.learner.state_dict(), folder / "learner.pt")
+            save_tensors(self.learner.state_dict(), folder / LEARNER)
             if self.memory is not None:
                 self.memory.snapshot(folder / MEMORY[0])
 
         state: dict[str, Any] = {"cursor": self.cursor, "evaluated": self.evaluated, "seconds": self.seconds}
         state |= {"time": self.metrics.elapsed, "tasks": self._fingerprint, "random": random_state()}
-        return self.checkpoints.save(self.step, state, write)
+        path = self.checkpoints.save(self.step, state, write)
+        self.saved = self.step
+        return path
 
     def close(self) -> None:
         """Files, and the folder, are let go."""
@@ -202,44 +196,65 @@ class Run:
         if resume and not path.is_file():
             raise FileNotFoundError(f"output_dir: expected a folder with a run to go on with, got {self.folder}")
 
-    def _prepare(self, resume: bool) -> None:
-        self._check_folder(resume)  # once more, as another process may have come and gone before the lock was taken
-        path = self.folder / CONFIG
+    def _left(self, resume: bool | str | Path) -> Left:
+        if not resume:
+            return Left()
+        left = left_in(self.folder)
+        if not isinstance(resume, bool) and (left.last is None or left.last.path.resolve() != Path(resume).resolve()):
+            expected = "True" if left.last is None else f"True or the last checkpoint, {left.last.path}"
+            raise ValueError(f"resume_from_checkpoint: expected {expected}, got {resume}")
+        return left
+
+    def _write_config(self, resume: bool) -> None:
         if resume:
-            then = TrainConfig.load(path)
+            then = read_config(self.folder)
             if different := self.config.differs(then, CHANGEABLE):
+                path = self.folder / CONFIG
                 raise ValueError(f"resume: expected the configuration of {path}, got (now and then) {'; '.join(different)}")
             if self.config == then:
                 return
-        self.config.save(path)
+        write_config(self.folder, self.config)
 
     def _metrics(self) -> Metrics:
         """With the lines up to where the run goes on."""
-        sft, ends = self.sft_checkpoints.latest(), {"sft": 0, "train": -1, "eval": -1}
+        left, ends = self.left, {"sft": 0, "train": -1, "eval": -1}
         state: dict[str, Any] = {"time": 0.0}
-        if sft is not None:
-            state = sft.state
+        if left.sft is not None:
+            state = left.sft.state
             ends["sft"] = state["step"]
-        if self.start.is_dir():
-            state = json.loads((self.start / STATE).read_text())
+        if left.start is not None:
+            state = left.start
             ends["sft"] = state["step"]
-        if self._last is not None:
-            state = self._last.state
+        if left.last is not None:
+            state = left.last.state
             ends |= {"train": state["step"], "eval": state["evaluated"]}
+            if left.start is None:  # damaged; SFT is over
+                ends["sft"] = sys.maxsize
         if self.done:
             ends["eval"] = ends["train"]
         return Metrics(self.folder, elapsed=state["time"], keep=lambda kind, step: step <= ends[kind])
+
+    def _memory(self, embedder: Embedder, config: MemoryConfig) -> Memory:
+        """A new one; of a run that goes on the one that stands there, which `_continue` sets back to the checkpoint's."""
+        path = self.folder / MEMORY[0]
+        if self.left.last is not None:
+            try:
+                return Memory(path, embedder, config=config)
+            except ValueError as error:
+                warnings.warn(f"{error}; that of {self.left.last.path} takes its place", stacklevel=3)
+        for name in MEMORY:  # damaged, or of a run that was killed before its first checkpoint
+            (self.folder / name).unlink(missing_ok=True)
+        return Memory(path, embedder, config=config)
 
     def _continue(self, last: Checkpoint) -> None:
         state = last.state
         if state["tasks"] != self._fingerprint:
             raise ValueError(f"resume: expected the queries that {last.path} was made with, got others")
-        self.learner.load_state_dict(torch.load(last.path / "learner.pt", map_location="cpu", weights_only=True))
         if self.memory is not None:
             self.memory.restore(last.path / MEMORY[0])
         self.step, self.cursor, self.evaluated = state["step"], state["cursor"], state["evaluated"]
         self.seconds = state["seconds"]
-        set_random_state(state["random"])
+        restore(last, self.learner)
 
     @cached_property
     def _fingerprint(self) -> str:

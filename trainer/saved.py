@@ -5,13 +5,15 @@ with open_run("runs/tiny") as saved:
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint import Checkpoints
+from trainer.checkpoint import Checkpoint, Checkpoints, read_folder
+from trainer.checksums import DamagedError
 from trainer.config import TrainConfig
 from trainer.engine.base import SamplingParams
 from trainer.engine.local import LocalEngine
@@ -20,7 +22,7 @@ from trainer.models import Policies
 from trainer.parts_of import prompt_limit, stop_tokens
 from trainer.policies.engine import EnginePolicy
 from trainer.recall import Recall
-from trainer.run_folder import CONFIG, MEMORY, is_at
+from trainer.run_folder import CONFIG, MEMORY, read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,27 +69,63 @@ def is_run(folder: str | os.PathLike[str]) -> bool:
 def open_run(folder: str | os.PathLike[str], *, device: str | None = None) -> Iterator[SavedRun]:
     """The policies at the end of a run; of one that goes on or was stopped, those of its last checkpoint, or of its SFT.
 
-    Raises: FileNotFoundError for a folder without a run, or one that has not come to any policies.
+    A run may go on meanwhile: what it takes away for a later checkpoint is looked for once more.
+
+    Raises: FileNotFoundError for a folder without a run, or one that has not come to any policies; DamagedError, naming the
+    file, where nothing of it is whole; what is damaged and has a whole one beside it is a warning.
     """
     folder = Path(folder)
     if not is_run(folder):
         raise FileNotFoundError(f"{folder}: expected a folder with a run ({CONFIG}), got none")
-    config = TrainConfig.load(folder / CONFIG)
-    last = Checkpoints(folder / "checkpoints").latest()
-    final, live = folder / "final", folder / MEMORY[0]
-    places = [final, folder / "sft"]
-    if last is not None:  # the end that a run went on from is behind its checkpoints
-        places.insert(0 if not is_at(final, last.state["step"]) else 1, last.path)
-        live = last.path / MEMORY[0]
-    path = next((place / "policies" for place in places if (place / "policies").is_dir()), None)
-    if path is None:
-        raise FileNotFoundError(f"{folder}: expected a run that has come to policies, got one that has none yet")
+    config = read_config(folder)
+    while True:
+        places = _places(folder)
+        try:
+            saved = _open(config, *places, device)
+            break
+        except (OSError, ValueError):
+            if _places(folder) == places:
+                raise
+    try:
+        yield saved
+    finally:
+        if saved.memory is not None:
+            saved.memory.close()
+
+
+def _open(config: TrainConfig, path: Path, live: Path, device: str | None) -> SavedRun:
     policies = Policies.open(path, device=device or config.model.device)
     memory = None
-    if config.memory is not None and live.is_file():
+    if config.memory is not None and live.exists():
         memory = Memory(live, load_embedder(config.embedder), config=config.memory, frozen=True)
+    return SavedRun(config=config, policies=policies, memory=memory, path=path)
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    """Where the policies and the memory are."""
+    last: Checkpoint | None = None
+    final: dict[str, Any] | None = None
+    damage: list[DamagedError] = []
     try:
-        yield SavedRun(config=config, policies=policies, memory=memory, path=path)
-    finally:
-        if memory is not None:
-            memory.close()
+        last = Checkpoints(folder / "checkpoints").latest()
+    except DamagedError as error:
+        damage.append(error)
+    lost = bool(damage)  # RL has come to something, and no checkpoint has it
+    try:
+        final = read_folder(folder / "final") if (folder / "final").is_dir() else None
+    except DamagedError as error:
+        damage.append(error)
+    live = folder / MEMORY[0] if last is None else last.path / MEMORY[0]
+    if final is not None and (last is None or final.get("step") == last.state.get("step")):
+        path = folder / "final"  # the end that a run went on from is behind its checkpoints
+    elif last is not None:
+        path = last.path
+    elif lost:
+        raise damage[0]
+    else:
+        path = folder / "sft"
+    if not (path / "policies").is_dir():
+        raise FileNotFoundError(f"{folder}: expected a run that has come to policies, got one that has none yet")
+    for found in damage:
+        warnings.warn(f"{found}; {path} is read in its place", stacklevel=4)
+    return path / "policies", live

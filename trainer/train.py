@@ -6,15 +6,13 @@ with Stop() as stop:
     train(run)
 """
 
-import json
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainer.checkpoint import STATE, replace_text
+from trainer.checkpoint import replace_text, write_folder
 from trainer.evaluate import Job, Report, evaluate_jobs
 from trainer.lessons import observations
 from trainer.play import Player, seed_of
@@ -170,8 +168,7 @@ def is_tested(run: Run) -> bool:
 
 def save(run: Run) -> None:
     """A checkpoint, if the last one is not of this very step."""
-    last = run.checkpoints.latest()
-    if last is None or last.state["step"] != run.step:
+    if run.saved != run.step:
         with run.timed("checkpoint"):
             run.save()
 
@@ -291,10 +288,6 @@ def first_of_each(jobs: Sequence[Job], count: int | None) -> list[Job]:
 def finish(run: Run) -> None:
     """{output_dir}/final: the policies, and after how many steps. Raises: FolderRemovedError."""
     run.lock.check()
-    partial = run.final.with_name(".final.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    run.policies.save(partial / "policies")
-    (partial / STATE).write_text(json.dumps({"step": run.step, "seconds": run.seconds}) + "\n", encoding="utf-8")
-    shutil.rmtree(run.final, ignore_errors=True)
-    partial.rename(run.final)
+    state = {"step": run.step, "seconds": run.seconds}
+    write_folder(run.final, state, lambda folder: run.policies.save(folder / "policies"))
     run.lock.check()

@@ -143,8 +143,6 @@ class VRGRPOTrainer:
             stays; FolderRemovedError.
         """
         check_kind("resume_from_checkpoint", resume_from_checkpoint, bool | str | Path | None)
-        if isinstance(resume_from_checkpoint, str | Path):
-            Run.check_last(self.args, Path(resume_from_checkpoint))
         metrics: dict[str, float] = {}
         losses: list[float] = []
         finished = False
@@ -160,7 +158,9 @@ class VRGRPOTrainer:
                 callback(kind, step, scalars)
 
         with Stop() as stop:
-            run = Run(self.args, self.setting, stop, resume=bool(resume_from_checkpoint), on_log=log, on_report=self.on_report)
+            run = Run(
+                self.args, self.setting, stop, resume=resume_from_checkpoint or False, on_log=log, on_report=self.on_report
+            )
             try:
                 self.policies = pretrain(run, model=self._network, tokenizer=self.processing_class)
                 run.begin(self.policies)

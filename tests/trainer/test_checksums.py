@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.checksums import SUMS, DamagedError, is_sealed, seal, verify
+from trainer.checksums import SUMS, DamagedError, is_listed, is_sealed, seal, verify
 
 FILES = {"a.txt": b"alpha\n", "b c/d.bin": bytes(range(60)), "b c/e/f": b"", "z\u2028.json": b"{}"}
 
@@ -23,8 +23,11 @@ def folder(tmp_path: Path) -> Path:
 def test_sha256sum_agrees(folder: Path) -> None:
     assert not is_sealed(folder)
     verify(folder)  # nothing to check
+    assert not is_listed(folder / "a.txt")
     seal(folder)
     assert is_sealed(folder)
+    assert is_listed(folder / "a.txt")
+    assert not is_listed(folder / "new")
     lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(FILES.items())]
     assert (folder / SUMS).read_text() == "".join(lines)
     verify(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from scripted import AGENTS, Counter, ScriptedEngine, add, ask, policies, say, told
-from tiny_run import trainer
+from tiny_run import trainer, unsealed
 
 from trainer.cli import main
 from trainer.config import TrainConfig
@@ -141,6 +141,7 @@ def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     shutil.copytree(run, folder)
     saved = folder / "final" / "policies" / "policies.json"
     saved.write_text(saved.read_text().replace('"gfc"', '"cook"'))
+    unsealed(folder)  # else it would be damaged
     (folder / "final" / "policies" / "gfc").rename(folder / "final" / "policies" / "cook")
     with pytest.raises(ValueError, match=r"expected a run of the agents master, qa, efc, gfc, math, or assistant, got .*cook"):
         open_system(folder, device="cpu").__enter__()

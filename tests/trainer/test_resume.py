@@ -78,6 +78,10 @@ def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(whole: Path, tmp_
     assert trainer(folder, "max_steps=2").train(resume_from_checkpoint=True).global_step == 2
     assert [files(folder), (folder / "metrics.jsonl").read_text()] == before
     last = folder / "checkpoints" / "step-2"
+    with pytest.raises(
+        ValueError, match=rf"resume_from_checkpoint: expected True or the last checkpoint, {last}, got .*step-1"
+    ):
+        trainer(folder, "max_steps=3").train(resume_from_checkpoint=str(last.with_name("step-1")))
     trainer(folder, "max_steps=3").train(resume_from_checkpoint=str(last))
     assert files(folder / "final") == files(whole / "final")
     assert [line["name"] for line in read_metrics(folder, "eval")] == ["sft", "step-2", "final"]

@@ -184,7 +184,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         trainer(folder).save_model(folder)
     with pytest.raises(FileNotFoundError, match=f"expected a folder with a run to go on with, got {folder}"):
         trainer(folder).train(resume_from_checkpoint=True)
-    with pytest.raises(ValueError, match="resume_from_checkpoint: expected True, got /nowhere"):
+    with pytest.raises(FileNotFoundError, match="expected a folder with a run to go on with"):
         trainer(folder).train(resume_from_checkpoint="/nowhere")
 
 

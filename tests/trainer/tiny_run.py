@@ -1,5 +1,6 @@
 """Runs of seconds: the five agents with the embedded model, a score that differs between siblings, and processes that die."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -52,6 +53,18 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def files(folder: Path) -> dict[str, bytes]:
     """The weights in a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def unsealed(folder: Path) -> None:
+    """A run's folder as it was written before there were checksums, and before there was a lock."""
+    for path in [*folder.rglob("SHA256SUMS"), *folder.glob(".lock")]:
+        path.unlink()
+    for path in folder.rglob("state.json"):
+        state = json.loads(path.read_text())
+        del state["checksums"]
+        path.write_text(json.dumps(state))
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text[: text.rindex("#")])
 
 
 def memory(path: Path) -> list[Any]:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from trainer.checksums import is_listed
 from trainer.escaping import for_terminal
 from trainer.lock import lock_of_run
 from trainer.memory.config import MemoryConfig
@@ -83,6 +84,10 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Takes the JSON lines in; into the memory of a run only while no run holds its folder."""
+    if is_listed(args.file):
+        raise ValueError(
+            f"file: expected a memory that is no part of a checkpoint, got {args.file}; a copy of it can be changed"
+        )
     with lock_of_run(args.file.parent):
         name = args.embedder
         if name is None and args.file.exists():
