@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.checksums import is_listed
 from trainer.escaping import for_terminal
-from trainer.lock import lock_of_run
+from trainer.lock import CONFIG, lock_of_run
 from trainer.memory.config import MemoryConfig
 from trainer.memory.embedder import load_embedder
 from trainer.memory.jsonl import export_entries, import_entries, to_line
@@ -96,6 +96,8 @@ def run_import(args: argparse.Namespace) -> int:
         with Memory(args.file, load_embedder(name or "hash"), config=MemoryConfig(capacity=args.capacity)) as memory:
             count = import_entries(memory, args.jsonl)
             print(for_terminal(f"{count} entries taken from {args.jsonl}; {args.file} now holds {len(memory.entries())}"))
+        if (args.file.parent / CONFIG).is_file():
+            print("a run that goes on here takes its memory from its last checkpoint instead")
     return 0
 
 

