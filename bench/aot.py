@@ -27,8 +27,12 @@ from himakernels.arch import SHARED_LIMIT
 
 # (kernel, variant, arch) -> why its spills are accepted.
 ALLOWED_SPILLS: dict[tuple[str, str, str], str] = {
-    ("tree_attention_bwd_dq_kernel", "tree_attention fp32 D=256", arch): "some 200 bytes, with the smallest blocks there are"
+    ("tree_attention_bwd_dq_kernel", "tree_attention fp32 D=256", arch): "some 300 bytes, with the smallest blocks there are"
     for arch in ("sm_80", "sm_90", "sm_100")
+} | {
+    ("tree_attention_bwd_dkv_kernel", "tree_attention bf16 D=128 window softcap sinks", "sm_90"): (
+        "16 bytes; the next smaller block, of half as many keys, reads queries twice as often, also without a softcap"
+    )
 }
 # The blocks were chosen with Triton 3.9, where none of these spills. 3.6, which comes with torch 2.11, takes a few registers
 # more: at most so many bytes.

@@ -22,11 +22,10 @@ HIMA_INLINE void save(float* p, Vec v) {
 
 template <class Vec>
 HIMA_INLINE void scores(float* x, int64_t keys, const ScoreRule& rule) {
-  const float scale = rule.scale, cap = rule.softcap, inverse = cap > 0 ? 1 / cap : 0;
-  for (int64_t i = 0; i < keys * kVecs; ++i, x += kLanes<Vec>) {
-    const Vec s = load<Vec>(x) * scale;
-    save(x, cap > 0 ? tanh_vec<Vec>(s * inverse) * cap : s);
-  }
+  const float inverse = rule.softcap > 0 ? 1 / rule.softcap : 0;
+  Vec t{};
+  for (int64_t i = 0; i < keys * kVecs; ++i, x += kLanes<Vec>)
+    save(x, score_of(load<Vec>(x), rule.scale, rule.softcap, inverse, &t));
 }
 
 template <class Vec>
@@ -88,19 +87,19 @@ HIMA_INLINE void weights(float* x, int64_t keys, SoftmaxState* state) {
 }
 
 template <class Vec>
-HIMA_INLINE void probabilities(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* lse) {
-  const float scale = rule.scale, cap = rule.softcap, inverse = cap > 0 ? 1 / cap : 0;
+HIMA_INLINE void probabilities(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* reference,
+                               const float* share) {
+  const float inverse = rule.softcap > 0 ? 1 / rule.softcap : 0;
+  Vec unit[kVecs], part[kVecs], t{};
+  for (int j = 0; j < kVecs; ++j) {
+    unit[j] = load<Vec>(reference + j * kLanes<Vec>);
+    part[j] = load<Vec>(share + j * kLanes<Vec>);
+  }
   for (int64_t i = 0; i < keys; ++i) {
     for (int j = 0; j < kVecs; ++j) {
       const int64_t at = (i * kVecs + j) * kLanes<Vec>;
-      Vec s = load<Vec>(x + at) * scale;
-      if (cap > 0) {
-        const Vec t = tanh_vec<Vec>(s * inverse);
-        s = t * cap;
-        if (slope != nullptr) save(slope + at, 1.0f - t * t);
-      }
-      const Vec log_p = s - load<Vec>(lse + j * kLanes<Vec>);
-      save(x + at, exp_vec<Vec>(log_p > 0.0f ? Vec{} : log_p));  // above 0 only by the rounding of huge scores
+      save(x + at, exp_in_units(score_of(load<Vec>(x + at), rule.scale, rule.softcap, inverse, &t), unit[j]) * part[j]);
+      if (slope != nullptr) save(slope + at, 1.0f - t * t);
     }
   }
 }
@@ -126,26 +125,27 @@ HIMA_INLINE void gradients(const float* p, float* dp, const float* slope, int64_
 }
 
 // The same source for each instruction set.
-#define HIMA_ATTENTION_ROWS(isa, target, Vec)                                                                      \
-  target void scores_##isa(float* x, int64_t keys, const ScoreRule& rule) { scores<Vec>(x, keys, rule); }          \
-  target void mask_##isa(float* x, int64_t keys, float value, const KeySlots& slots, const QueryLanes& queries,    \
-                         int32_t window) {                                                                         \
-    mask<Vec>(x, keys, value, slots, queries, window);                                                             \
-  }                                                                                                                \
-  target void raise_##isa(const float* x, int64_t keys, SoftmaxState* state, float* values, int64_t rows) {        \
-    raise<Vec>(x, keys, state, values, rows);                                                                      \
-  }                                                                                                                \
-  target void weights_##isa(float* x, int64_t keys, SoftmaxState* state) { weights<Vec>(x, keys, state); }         \
-  target void probabilities_##isa(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* lse) { \
-    probabilities<Vec>(x, slope, keys, rule, lse);                                                                 \
-  }                                                                                                                \
-  target void add_dots_##isa(const float* p, const float* dp, int64_t keys, float* delta) {                        \
-    add_dots<Vec>(p, dp, keys, delta);                                                                             \
-  }                                                                                                                \
-  target void gradients_##isa(const float* p, float* dp, const float* slope, int64_t keys, const float* delta) {   \
-    gradients<Vec>(p, dp, slope, keys, delta);                                                                     \
-  }                                                                                                                \
-  constexpr AttentionRows k_##isa{scores_##isa,        mask_##isa,     raise_##isa,    weights_##isa,              \
+#define HIMA_ATTENTION_ROWS(isa, target, Vec)                                                                          \
+  target void scores_##isa(float* x, int64_t keys, const ScoreRule& rule) { scores<Vec>(x, keys, rule); }              \
+  target void mask_##isa(float* x, int64_t keys, float value, const KeySlots& slots, const QueryLanes& queries,        \
+                         int32_t window) {                                                                             \
+    mask<Vec>(x, keys, value, slots, queries, window);                                                                 \
+  }                                                                                                                    \
+  target void raise_##isa(const float* x, int64_t keys, SoftmaxState* state, float* values, int64_t rows) {            \
+    raise<Vec>(x, keys, state, values, rows);                                                                          \
+  }                                                                                                                    \
+  target void weights_##isa(float* x, int64_t keys, SoftmaxState* state) { weights<Vec>(x, keys, state); }             \
+  target void probabilities_##isa(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* reference, \
+                                  const float* share) {                                                                \
+    probabilities<Vec>(x, slope, keys, rule, reference, share);                                                        \
+  }                                                                                                                    \
+  target void add_dots_##isa(const float* p, const float* dp, int64_t keys, float* delta) {                            \
+    add_dots<Vec>(p, dp, keys, delta);                                                                                 \
+  }                                                                                                                    \
+  target void gradients_##isa(const float* p, float* dp, const float* slope, int64_t keys, const float* delta) {       \
+    gradients<Vec>(p, dp, slope, keys, delta);                                                                         \
+  }                                                                                                                    \
+  constexpr AttentionRows k_##isa{scores_##isa,        mask_##isa,     raise_##isa,    weights_##isa,                  \
                                   probabilities_##isa, add_dots_##isa, gradients_##isa};
 
 HIMA_ATTENTION_ROWS(portable, , Vec4)

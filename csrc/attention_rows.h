@@ -39,8 +39,10 @@ struct AttentionRows {
   void (*raise)(const float* x, int64_t keys, SoftmaxState* state, float* values, int64_t rows);
   // Scores -> weights, added to the sum.
   void (*weights)(float* x, int64_t keys, SoftmaxState* state);
-  // Products -> probabilities, and unless it is null the slope of the softcap.
-  void (*probabilities)(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* lse);
+  // Products -> probabilities: the weights of the forward, bit by bit, times the share of the query; and unless it is
+  // null the slope of the softcap.
+  void (*probabilities)(float* x, float* slope, int64_t keys, const ScoreRule& rule, const float* reference,
+                        const float* share);
   // delta += sum over keys of p * dp.
   void (*add_dots)(const float* p, const float* dp, int64_t keys, float* delta);
   // dp: gradients of probabilities -> of products, not yet times scale; no slope (null) is a slope of 1.

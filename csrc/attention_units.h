@@ -1,10 +1,20 @@
-// Weights of a softmax as exp(score) / 2^reference with a whole number for reference: a change of reference is exact,
-// so a sum has the same bits wherever its terms are cut into blocks.
+// A score, and weights of a softmax as exp(score) / 2^reference with a whole number for reference: a change of
+// reference is exact, so a sum has the same bits wherever its terms are cut into blocks.
 #pragma once
 
 #include "simd.h"
 
 namespace himakernels {
+
+// softcap * tanh(product * scale / softcap), or product * scale without a softcap (0): rounded, and the same bits
+// wherever it is made, whatever becomes of it there. With a cap also t, the tanh.
+template <class Vec>
+HIMA_INLINE Vec score_of(Vec product, float scale, float softcap, float inverse_softcap, Vec* t) {
+  const Vec s = product * scale;
+  if (softcap == 0) return as_rounded(s);
+  *t = tanh_vec<Vec>(as_rounded(s * inverse_softcap));
+  return as_rounded(*t * softcap);
+}
 
 // The whole number nearest to x log2(e). Above 2^22 a score itself is known to no better than that.
 template <class Vec>
@@ -15,18 +25,26 @@ HIMA_INLINE Vec whole_log2(Vec x) {
   return magnitude < 4194304.0f ? n : t;
 }
 
-// 2^n for whole n <= 127; 0 below the normal numbers.
+// 2^n for whole n of -126 to 127.
 template <class Vec>
-HIMA_INLINE Vec power_of_two(Vec n) {
+HIMA_INLINE Vec normal_power_of_two(Vec n) {
   typedef typename VecTraits<Vec>::Int Int;
-  const Vec clamped = n < -126.0f ? broadcast<Vec>(-126) : n;
-  const Int bits = (__builtin_convertvector(clamped, Int) + 127) << 23;
+  typedef typename VecTraits<Vec>::Bits Bits;
+  const Int whole = __builtin_convertvector(n, Int);
+  const Bits bits = (__builtin_convertvector(whole, Bits) + 127) << 23;
   Vec power;
   std::memcpy(&power, &bits, sizeof power);
-  return n < -126.0f ? Vec{} : power;
+  return power;
 }
 
-// exp(x) / 2^reference. The mantissa comes from x alone.
+// The same for n <= 127; 0 below the normal numbers.
+template <class Vec>
+HIMA_INLINE Vec power_of_two(Vec n) {
+  return n < -126.0f ? Vec{} : normal_power_of_two(n < -126.0f ? broadcast<Vec>(-126) : n);
+}
+
+// exp(x) / 2^reference, for x up to the reference; what lies above it (a score that is not visible) gives some finite
+// number. The mantissa comes from x alone.
 template <class Vec>
 HIMA_INLINE Vec exp_in_units(Vec x, Vec reference) {
   const Vec n = whole_log2(x);
@@ -40,7 +58,9 @@ HIMA_INLINE Vec exp_in_units(Vec x, Vec reference) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   const Vec d = n - reference;
-  return d < -126.0f ? Vec{} : p * power_of_two(d);
+  Vec whole = d > 0.0f ? Vec{} : d;
+  whole = whole < -126.0f ? broadcast<Vec>(-126) : whole;
+  return d < -126.0f ? Vec{} : p * normal_power_of_two(whole);
 }
 
 }  // namespace himakernels

@@ -45,7 +45,8 @@ TreeAttention problem(const py::array& q, const py::array& k, const py::array& v
     throw py::value_error("k: expected a number of heads that divides " + std::to_string(query_heads) + ", got " +
                           std::to_string(key_heads));
   if (head_dim < 1) throw py::value_error("q: expected a head dimension >= 1, got 0");
-  if (window < 0) throw py::value_error("window: expected a number >= 0, got " + std::to_string(window));
+  check_count("q: tokens", tokens, 0);
+  check_count("window", window, 0);
   if (window > 0 && !position_ids) throw py::value_error("position_ids: expected an array with a window, got None");
   check_threads(threads);
   const Forest forest{vector("subtree_end", subtree_end, tokens), optional_vector("position_ids", position_ids, tokens),
@@ -64,32 +65,37 @@ TreeAttention problem(const py::array& q, const py::array& k, const py::array& v
           threads};
 }
 
-void forward(const py::array& q, const py::array& k, const py::array& v, const std::string& dtype,
-             const Vector<int32_t>& subtree_end, const Optional<int32_t>& position_ids, const Optional<float>& sinks,
-             double scale, int32_t window, double softcap, const py::array& out, Vector<float>& lse, int threads) {
-  const TreeAttention a = problem(q, k, v, dtype, subtree_end, position_ids, sinks, scale, window, softcap, threads);
-  void* to = output("out", out, dtype, q);
-  check_shape("lse", lse, {a.query_heads, a.forest.tokens});
-  float* to_lse = lse.mutable_data();
-  py::gil_scoped_release release;
-  tree_attention_fwd(a, to, to_lse);
+// softmax [2, query_heads, tokens]: levels, shares.
+Softmax softmax_of(Vector<float>& softmax, const TreeAttention& a) {
+  check_shape("softmax", softmax, {2, a.query_heads, a.forest.tokens});
+  float* data = softmax.mutable_data();
+  return {data, data + a.query_heads * a.forest.tokens};
 }
 
-void backward(const py::array& dout, const py::array& q, const py::array& k, const py::array& v,
-              const Vector<float>& lse, const std::string& dtype, const Vector<int32_t>& subtree_end,
-              const Optional<int32_t>& position_ids, const Optional<float>& sinks, double scale, int32_t window,
-              double softcap, const std::optional<py::array>& dq, const std::optional<py::array>& dk,
+void forward(const py::array& q, const py::array& k, const py::array& v, const std::string& dtype,
+             const Vector<int32_t>& subtree_end, const Optional<int32_t>& position_ids, const Optional<float>& sinks,
+             double scale, int32_t window, double softcap, const py::array& out, Vector<float>& softmax, int threads) {
+  const TreeAttention a = problem(q, k, v, dtype, subtree_end, position_ids, sinks, scale, window, softcap, threads);
+  void* to = output("out", out, dtype, q);
+  const Softmax to_softmax = softmax_of(softmax, a);
+  py::gil_scoped_release release;
+  tree_attention_fwd(a, to, to_softmax);
+}
+
+void backward(const py::array& dout, const py::array& q, const py::array& k, const py::array& v, Vector<float>& softmax,
+              const std::string& dtype, const Vector<int32_t>& subtree_end, const Optional<int32_t>& position_ids,
+              const Optional<float>& sinks, double scale, int32_t window, double softcap,
+              const std::optional<py::array>& dq, const std::optional<py::array>& dk,
               const std::optional<py::array>& dv, std::optional<Vector<float>>& dsinks, int threads) {
   const TreeAttention a = problem(q, k, v, dtype, subtree_end, position_ids, sinks, scale, window, softcap, threads);
   const HeadsView from = heads("dout", dout, dtype, a.forest.tokens, a.query_heads, a.head_dim);
-  check_shape("lse", lse, {a.query_heads, a.forest.tokens});
+  const Softmax from_softmax = softmax_of(softmax, a);
   if (dsinks && !sinks) throw py::value_error("dsinks: expected None without sinks");
   optional_vector("dsinks", dsinks, a.query_heads);
   const TreeAttentionGrads grads{dq ? output("dq", *dq, dtype, q) : nullptr, dk ? output("dk", *dk, dtype, k) : nullptr,
                                  dv ? output("dv", *dv, dtype, v) : nullptr, dsinks ? dsinks->mutable_data() : nullptr};
-  const float* stats = lse.data();
   py::gil_scoped_release release;
-  tree_attention_bwd(a, from, stats, grads);
+  tree_attention_bwd(a, from, from_softmax, grads);
 }
 
 }  // namespace
@@ -97,10 +103,10 @@ void backward(const py::array& dout, const py::array& q, const py::array& k, con
 void bind_tree_attention(py::module_& m) {
   m.def("tree_attention_fwd", &forward, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("dtype"),
         py::arg("subtree_end").noconvert(), py::arg("position_ids").noconvert(), py::arg("sinks").noconvert(),
-        py::arg("scale"), py::arg("window"), py::arg("softcap"), py::arg("out"), py::arg("lse").noconvert(),
+        py::arg("scale"), py::arg("window"), py::arg("softcap"), py::arg("out"), py::arg("softmax").noconvert(),
         py::arg("threads"));
   m.def("tree_attention_bwd", &backward, py::arg("dout"), py::arg("q"), py::arg("k"), py::arg("v"),
-        py::arg("lse").noconvert(), py::arg("dtype"), py::arg("subtree_end").noconvert(),
+        py::arg("softmax").noconvert(), py::arg("dtype"), py::arg("subtree_end").noconvert(),
         py::arg("position_ids").noconvert(), py::arg("sinks").noconvert(), py::arg("scale"), py::arg("window"),
         py::arg("softcap"), py::arg("dq"), py::arg("dk"), py::arg("dv"), py::arg("dsinks").noconvert(),
         py::arg("threads"));

@@ -25,10 +25,10 @@ struct Transform {
         inv_softcap(t.softcap > 0 ? static_cast<S>(1.0 / t.softcap) : S(0)),
         capped(t.softcap > 0) {}
   HIMA_INLINE Vec value(Vec x) const {
-    if (!capped) return x * inv_temperature;
+    if (!capped) return as_rounded(x * inv_temperature);
     const S infinity = std::numeric_limits<S>::infinity();
     // An overflowed logit stays +inf, so that it shows in the result.
-    return (x == infinity ? x : tanh_vec<Vec>(x * inv_softcap) * softcap) * inv_temperature;
+    return as_rounded((x == infinity ? x : tanh_vec<Vec>(x * inv_softcap) * softcap) * inv_temperature);
   }
 };
 
@@ -119,7 +119,9 @@ HIMA_INLINE void grad_row(const T* x, D* out, int64_t vocab, int64_t label, cons
   const S lse_high = static_cast<S>(wide_lse);
   const S lse_low = static_cast<S>(wide_lse - lse_high);
   const auto grad = [&](Vec v) HIMA_INLINE_LAMBDA {
-    const Vec log_p = (transform.value(v) - lse_high) - lse_low;
+    // Above 0 only by the rounding of huge logits and of what was saved of them.
+    Vec log_p = (transform.value(v) - lse_high) - lse_low;
+    log_p = log_p > S(0) ? Vec{} : log_p;
     const Vec p = exp_vec<Vec>(log_p);
     if constexpr (!kEntropy) return -p * coef * slope(v);
     const Vec finite = log_p < S(-100) ? broadcast<Vec>(-100) : log_p;

@@ -73,9 +73,9 @@ template <class Vec>
 HIMA_INLINE void weights(float* x, int64_t keys, int64_t first, int64_t last, const ScoreRule& rule, float* reference,
                          float* sum, float* values, int64_t width) {
   const float scale = rule.scale, cap = rule.softcap, inverse = cap > 0 ? 1 / cap : 0;
+  Vec t{};
   for (int64_t k = 0; k < keys; k += kLanes<Vec>) {
-    const Vec s = load<Vec>(x + k) * scale;
-    save(x + k, cap > 0 ? tanh_vec<Vec>(s * inverse) * cap : s);
+    save(x + k, score_of(load<Vec>(x + k), scale, cap, inverse, &t));
   }
   std::fill(x, x + first, -kInfinity);
   std::fill(x + last, x + keys, -kInfinity);

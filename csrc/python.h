@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -60,9 +61,20 @@ inline void check_writeable(const char* name, const py::array& array) {
   if (!array.writeable()) throw py::value_error(std::string(name) + ": expected a writeable array");
 }
 
-inline void check_threads(int threads) {
-  if (threads < 1) throw py::value_error("threads: expected a number >= 1, got " + std::to_string(threads));
+// The most of anything that is counted here: sums and products of two such numbers fit 64 bits.
+constexpr int64_t kMostCount = std::numeric_limits<int32_t>::max();
+
+inline int64_t check_count(const char* name, int64_t value, int64_t least, int64_t most = kMostCount) {
+  if (value < least)
+    throw py::value_error(std::string(name) + ": expected a number >= " + std::to_string(least) + ", got " +
+                          std::to_string(value));
+  if (value > most)
+    throw py::value_error(std::string(name) + ": expected a number <= " + std::to_string(most) + ", got " +
+                          std::to_string(value));
+  return value;
 }
+
+inline void check_threads(int threads) { check_count("threads", threads, 1, 1 << 16); }
 
 template <class S>
 using Vector = py::array_t<S, py::array::c_style>;

@@ -25,16 +25,19 @@ template <>
 struct VecTraits<Vec4> {
   typedef float Scalar;
   typedef int32_t Int __attribute__((vector_size(16)));
+  typedef uint32_t Bits __attribute__((vector_size(16)));
 };
 template <>
 struct VecTraits<Vec8> {
   typedef float Scalar;
   typedef int32_t Int __attribute__((vector_size(32)));
+  typedef uint32_t Bits __attribute__((vector_size(32)));
 };
 template <>
 struct VecTraits<Vec16> {
   typedef float Scalar;
   typedef int32_t Int __attribute__((vector_size(64)));
+  typedef uint32_t Bits __attribute__((vector_size(64)));
 };
 template <>
 struct VecTraits<VecDouble> {
@@ -63,11 +66,11 @@ HIMA_INLINE Vec load_vec(const typename VecTraits<Vec>::Scalar* p) {
 }
 template <class Vec>
 HIMA_INLINE Vec load_vec(const BFloat16* p) {
-  typedef typename VecTraits<Vec>::Int Int;
+  typedef typename VecTraits<Vec>::Bits Bits;
   typedef uint16_t Short __attribute__((vector_size(sizeof(Vec) / 2)));
   Short bits;
   std::memcpy(&bits, p, sizeof bits);
-  const Int wide = __builtin_convertvector(bits, Int) << 16;
+  const Bits wide = __builtin_convertvector(bits, Bits) << 16;
   Vec v;
   std::memcpy(&v, &wide, sizeof v);
   return v;
@@ -84,12 +87,12 @@ HIMA_INLINE void store_vec(typename VecTraits<Vec>::Scalar* p, Vec v) {
 }
 template <class Vec>
 HIMA_INLINE void store_vec(BFloat16* p, Vec v) {
-  typedef typename VecTraits<Vec>::Int Int;
+  typedef typename VecTraits<Vec>::Bits Bits;
   typedef uint16_t Short __attribute__((vector_size(sizeof(Vec) / 2)));
-  Int bits;
+  Bits bits;
   std::memcpy(&bits, &v, sizeof bits);
-  const Int rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const Short half = __builtin_convertvector(v == v ? rounded : Int{} + 0x7fc0, Short);
+  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Short half = __builtin_convertvector(v == v ? rounded : Bits{} + 0x7fc0, Short);
   std::memcpy(p, &half, sizeof half);
 }
 
@@ -106,10 +109,24 @@ HIMA_INLINE typename VecTraits<Vec>::Scalar reduce_max(Vec v) {
   return m;
 }
 
+// x as fp32 or fp64 holds it: what made it, a product perhaps, is not fused into the sum that follows. A maximum is a
+// rounded number; an element that was not rounded can lie above it, and below it where it is the maximum itself.
+template <class Vec>
+HIMA_INLINE Vec as_rounded(Vec x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#else
+  asm("" : "+m"(x));
+#endif
+  return x;
+}
+
 // exp(x) to about 1 ulp for x <= 88; 0 below -87.3 and at -inf; NaN stays NaN.
 template <class Vec>
 HIMA_INLINE Vec exp_vec(Vec x) {
-  typedef typename VecTraits<Vec>::Int Int;
+  typedef typename VecTraits<Vec>::Bits Bits;
   const Vec shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: the integer lands in the low bits
   const Vec n = shifted - 12582912.0f;
   const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -119,7 +136,7 @@ HIMA_INLINE Vec exp_vec(Vec x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  Int bits;
+  Bits bits;
   std::memcpy(&bits, &shifted, sizeof bits);
   bits = (bits << 23) + 0x3f800000;
   Vec scale;
@@ -132,7 +149,8 @@ HIMA_INLINE VecDouble exp_vec(VecDouble x) {
   return x;
 }
 
-// tanh(x): an odd polynomial near zero, where (1 - e) would cancel; (1 - e) / (1 + e) with e = exp(-2 |x|) elsewhere.
+// tanh(x): an odd polynomial near zero, where 1 - e would cancel; 1 - 2 e / (1 + e) with e = exp(-2 |x|) elsewhere,
+// whose roundings all fall on the smaller term.
 template <class Vec>
 HIMA_INLINE Vec tanh_vec(Vec x) {
   const Vec z = x * x;
@@ -143,7 +161,7 @@ HIMA_INLINE Vec tanh_vec(Vec x) {
   const Vec near = p * z * x + x;
   const Vec magnitude = x < 0.0f ? -x : x;
   const Vec e = exp_vec(magnitude * -2.0f);
-  const Vec far = (1.0f - e) / (1.0f + e);
+  const Vec far = 1.0f - (e + e) / (1.0f + e);
   return magnitude < 0.625f ? near : (x < 0.0f ? -far : far);
 }
 template <>

@@ -28,6 +28,15 @@ Lines dim_lines(const HeadsView& x, DType dtype, int64_t head) {
   return {tokens.data, dtype, 1, x.token_stride};
 }
 
+// Of a sink in units of 2^level; infinite where nothing else counts.
+double sink_weight(float sink, float level) { return std::exp(sink - level * kLn2); }
+
+// Beside a weight of 1e30 the share is at the end of fp32.
+double sink_probability(float sink, float level, float share) {
+  const double weight = sink_weight(sink, level);
+  return weight > 1e30 ? 1.0 : weight * share;
+}
+
 template <class Store>
 void with_dtype(DType dtype, void* data, const Store& run) {
   switch (dtype) {
@@ -142,7 +151,7 @@ struct Work {
 struct Forward {
   const Work& w;
   void* out;
-  float* lse;
+  const Softmax& softmax;
 
   struct Scratch {
     explicit Scratch(const Work& w)
@@ -192,15 +201,12 @@ struct Forward {
   void finish(int64_t head, const Panel& q, Scratch* s) const {
     float factor[kMaxQueries];
     for (int64_t i = 0; i < q.count; ++i) {
-      const double shift = s->state.reference[i] * kLn2;
-      double sum = s->state.sum[i], total = shift + std::log(sum);
-      if (w.a.sinks != nullptr) {
-        const double sink = std::exp(w.a.sinks[head] - shift);  // infinite where nothing else counts
-        sum += sink;
-        total = std::isinf(sink) ? w.a.sinks[head] : shift + std::log(sum);
-      }
+      const int64_t row = head * w.a.forest.tokens + q.first + i;
+      double sum = s->state.sum[i];
+      if (w.a.sinks != nullptr) sum += sink_weight(w.a.sinks[head], s->state.reference[i]);
       factor[i] = static_cast<float>(1 / sum);
-      lse[head * w.a.forest.tokens + q.first + i] = static_cast<float>(total);
+      softmax.level[row] = s->state.reference[i];
+      softmax.share[row] = factor[i];
     }
     w.store_queries(s->sums.get(), factor, head, q, out);
   }
@@ -211,7 +217,7 @@ struct Forward {
 struct Backward {
   const Work& w;
   const HeadsView& dout;
-  const float* lse;
+  const Softmax& softmax;
   const TreeAttentionGrads& grads;
   // Of one wave of key heads: packed operands of each key head, sums [slots][columns] of each query head.
   Buffer keys, values, key_dims, dk, dv;
@@ -238,7 +244,7 @@ struct Backward {
     Buffer dq;
     std::vector<Visible> visible;
     QueryLanes lanes;
-    alignas(64) float lse[kMaxQueries], delta[kMaxQueries];
+    alignas(64) float level[kMaxQueries], share[kMaxQueries], delta[kMaxQueries];
   };
 
   // All queries of one query head in one chunk: dq is done, dk and dv of this head are summed.
@@ -261,7 +267,7 @@ struct Backward {
       make_probabilities(slot_key_head, dv_sums, &s);
       if (grads.dsinks != nullptr)
         for (int64_t lane = 0; lane < q.count; ++lane)
-          dsink -= std::exp(static_cast<double>(w.a.sinks[head]) - s.lse[lane]) * s.delta[lane];
+          dsink -= sink_probability(w.a.sinks[head], s.level[lane], s.share[lane]) * s.delta[lane];
       if (wants_keys()) add_gradients(slot_key_head, dk_sums, &s);
       if (grads.dq == nullptr) continue;
       float factor[kMaxQueries];
@@ -273,8 +279,10 @@ struct Backward {
 
   void pack_panel(int64_t head, const Panel& q, Scratch* s) const {
     std::fill(s->delta, s->delta + kMaxQueries, 0.0f);
-    std::fill(s->lse, s->lse + kMaxQueries, kInfinity);  // lanes without a query have no probability
-    std::copy_n(lse + head * w.a.forest.tokens + q.first, q.count, s->lse);
+    std::fill(s->level, s->level + kMaxQueries, 0.0f);
+    std::fill(s->share, s->share + kMaxQueries, 0.0f);  // lanes without a query have no probability
+    std::copy_n(softmax.level + head * w.a.forest.tokens + q.first, q.count, s->level);
+    std::copy_n(softmax.share + head * w.a.forest.tokens + q.first, q.count, s->share);
     w.pack_queries(w.a.q, head, q, s->q.get());
     if (wants_dots()) w.pack_queries(dout, head, q, s->dout.get());
     if (grads.dk != nullptr) w.pack_query_dims(w.a.q, head, q, s->q_dims.get());
@@ -294,7 +302,7 @@ struct Backward {
         w.tile.run(D, k + at, s->q.get(), p + (i - begin) * size, nr, false);
         if (v != nullptr) w.tile.run(D, v + at, s->dout.get(), dp + (i - begin) * size, nr, false);
       }
-      w.rows.probabilities(p, s->slope ? s->slope.get() + begin * size : nullptr, count, w.rule, s->lse);
+      w.rows.probabilities(p, s->slope ? s->slope.get() + begin * size : nullptr, count, w.rule, s->level, s->share);
       for (int64_t i = begin; i < end; ++i) {
         if (!s->visible[i].masked) continue;
         const KeySlots slots = w.key_slots(s->visible[i].panel);
@@ -392,9 +400,9 @@ struct Backward {
 
 }  // namespace
 
-void tree_attention_fwd(const TreeAttention& a, void* out, float* lse) {
+void tree_attention_fwd(const TreeAttention& a, void* out, const Softmax& softmax) {
   const Work w(a);
-  const Forward forward{w, out, lse};
+  const Forward forward{w, out, softmax};
   const int64_t panels = w.layout.keys.size(), query_panels = w.layout.queries.size();
   const int64_t keys_size = w.slots() * a.head_dim, values_size = w.slots() * w.dim_panels * w.tile.mr;
   const int64_t wave = w.heads_per_wave(keys_size + values_size, query_panels);
@@ -418,10 +426,10 @@ void tree_attention_fwd(const TreeAttention& a, void* out, float* lse) {
   }
 }
 
-void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const float* lse,
+void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const Softmax& softmax,
                         const TreeAttentionGrads& grads) {
   const Work w(a);
-  Backward{w, dout, lse, grads, {}, {}, {}, {}, {}, {}}.run();
+  Backward{w, dout, softmax, grads, {}, {}, {}, {}, {}, {}}.run();
 }
 
 }  // namespace himakernels

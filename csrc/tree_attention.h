@@ -29,8 +29,15 @@ struct TreeAttention {
   int threads;
 };
 
-// out [tokens, query_heads, head_dim] of `dtype`, contiguous; lse [query_heads, tokens], the sink included.
-void tree_attention_fwd(const TreeAttention& a, void* out, float* lse);
+// What the forward leaves of each query's softmax, [query_heads, tokens] each: the probability of a key is share times
+// exp(score) / 2^level. The level is the reference of attention_rows.h; the share is 1 / the sum, the sink included. A
+// single log-sum-exp has, where scores are large, too few digits for probabilities that add up to 1.
+struct Softmax {
+  float *level, *share;
+};
+
+// out [tokens, query_heads, head_dim] of `dtype`, contiguous.
+void tree_attention_fwd(const TreeAttention& a, void* out, const Softmax& softmax);
 
 // dq, dk, dv: contiguous, of `dtype`, or null if not wanted; dsinks [query_heads], or null.
 struct TreeAttentionGrads {
@@ -38,7 +45,7 @@ struct TreeAttentionGrads {
   float* dsinks;
 };
 // The row term of the softmax's gradient is summed from probabilities, not taken from out: out has been rounded.
-void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const float* lse,
+void tree_attention_bwd(const TreeAttention& a, const HeadsView& dout, const Softmax& softmax,
                         const TreeAttentionGrads& grads);
 
 }  // namespace himakernels

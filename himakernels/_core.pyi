@@ -73,7 +73,7 @@ class PrefixCache:
     def check_integrity(self) -> None: ...
 
 # q [T, Hq, D], k and v [T, Hk, D], contiguous in D alone, all of `dtype` (half as int16); window 0 and softcap 0: none.
-# Writes out [T, Hq, D] and lse [Hq, T]: see csrc/tree_attention.h.
+# Writes out [T, Hq, D] and softmax [2, Hq, T]: see csrc/tree_attention.h.
 def tree_attention_fwd(
     q: NDArray[Any],
     k: NDArray[Any],
@@ -86,7 +86,7 @@ def tree_attention_fwd(
     window: int,
     softcap: float,
     out: NDArray[Any],
-    lse: NDArray[Any],
+    softmax: NDArray[Any],
     threads: int,
 ) -> None: ...
 
@@ -96,7 +96,7 @@ def tree_attention_bwd(
     q: NDArray[Any],
     k: NDArray[Any],
     v: NDArray[Any],
-    lse: NDArray[Any],
+    softmax: NDArray[Any],
     dtype: str,
     subtree_end: NDArray[Any],
     position_ids: NDArray[Any] | None,

@@ -24,6 +24,12 @@ def round_to(x, dtype: tl.constexpr):
 
 
 @triton.jit
+def unfused_product(x, y):
+    """x y as fp32 holds it: the sum that follows can't be fused with it, for this is a fused step already."""
+    return tl.fma(x, y, 0.0)
+
+
+@triton.jit
 def tl_expm1(x):
     """exp(x) - 1, accurate near 0."""
     # Taylor up to x^9 below 1/2; above it the subtraction loses less than two bits.
@@ -100,7 +106,7 @@ def softcap_logits(x, softcap, HAS_SOFTCAP: tl.constexpr):
     """softcap * tanh(x / softcap); an overflowed logit (+inf) stays +inf, so that it shows in the result."""
     y = x
     if HAS_SOFTCAP:
-        y = tl.where(x == float("inf"), x, softcap * tl_tanh(x * (1.0 / softcap)))
+        y = tl.where(x == float("inf"), x, unfused_product(tl_tanh(x * (1.0 / softcap)), softcap))
     return y
 
 

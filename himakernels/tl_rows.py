@@ -124,7 +124,8 @@ def _grad_at(
         y = x
     # NaN logits give NaN here, also where logprob and lse came from elsewhere.
     log_p = y * inv_temperature - lse
-    p = tl.exp2(log_p * LOG2E - lse_low * LOG2E)
+    # Above 0 only by the rounding of huge logits and of what was saved of them.
+    p = tl.exp2(tl.minimum(log_p * LOG2E - lse_low * LOG2E, 0.0, propagate_nan=tl.PropagateNan.ALL))
     coef *= inv_temperature
     dx = -coef * p
     if HAS_LABEL:

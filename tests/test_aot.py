@@ -104,6 +104,64 @@ def test_weights_are_rounded_in_the_compiled_kernels_too() -> None:
         assert not re.search(rf"\bfma[.\w]* .*{factor}", ptx), launch.name
 
 
+def unbounded_exponents(ptx: str) -> list[str]:
+    """The arguments of exp2 that may be above 0: neither min(x, 0) nor a difference of rounded numbers.
+
+    A product in a difference is not rounded where compiler or assembler fuse the two.
+    """
+    made: dict[str, list[tuple[str, list[str]]]] = {}
+    for op, register, operands in re.findall(r"^\s*(?:@\S+\s+)?([\w.]+)\s+(%\w+),\s*(.*);", ptx, re.MULTILINE):
+        made.setdefault(register, []).append((op, [o.strip() for o in operands.split(",")]))
+
+    def is_bounded(register: str) -> bool:
+        for op, operands in made[register]:
+            kind = op.split(".")[0]
+            if kind == "mov" and all(is_bounded(operand) for operand in operands):
+                continue
+            if kind == "min" and "0f00000000" in operands:
+                continue
+            if kind == "sub" and not any(o.startswith("mul") for x in operands for o, _ in made.get(x, [])):
+                continue
+            return False
+        return True
+
+    arguments = re.findall(r"\bex2\.approx[.\w]*\s+%\w+,\s*(%\w+);", ptx)
+    assert arguments
+    return [register for register in arguments if not is_bounded(register)]
+
+
+def test_an_exponent_that_may_be_positive_is_found() -> None:
+    product, difference = "mul.f32 %f3, %f1, %f2;", "sub.f32 %f5, %f3, %f4;"
+    fused, rounded = "fma.rn.f32 %f5, %f1, %f2, %f4;", "fma.rn.f32 %f3, %f1, %f2, 0f00000000;"
+    for lines, found in (
+        ([product, difference], ["%f5"]),
+        ([fused], ["%f5"]),
+        ([rounded, difference], []),
+        ([product, difference, "min.NaN.f32 %f6, %f5, 0f00000000;"], []),
+        ([fused, "mov.f32 %f6, %f5;"], ["%f6"]),
+    ):
+        register = re.findall(r"%\w+", lines[-1])[0]
+        assert unbounded_exponents("\n".join([*lines, f"ex2.approx.ftz.f32 %f7, {register};"])) == found
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize(
+    ("variant", "others"),
+    [
+        ("tree_attention bf16 D=16", 0),
+        ("paged_attention bf16 D=64 decode", 0),
+        ("logits_bwd bf16", 1),  # expm1(log p) of the label
+    ],
+)
+def test_no_weight_is_above_one_in_the_compiled_kernels(variant: str, others: int, arch: str) -> None:
+    """However large scores are: exp2 of a difference that the compiler has fused with its product may be infinite."""
+    with record_launches(arch) as launches:
+        VARIANTS[variant]()
+    for launch in launches:
+        ptx = aot.triton.compile(launch.source, target=TARGETS[arch], options=launch.options).asm["ptx"]
+        assert len(unbounded_exponents(ptx)) == others, launch.name
+
+
 @pytest.mark.parametrize("aligned", [True, False])
 def test_a_label_is_read_before_its_row_is_overwritten(aligned: bool) -> None:
     """Logits may become their own gradient: no warp writes before all have read the label's logit. Where loads are not

@@ -20,7 +20,7 @@ from himakernels.lm_head.gemm_config import upcast_dot
 from himakernels.once import once
 from himakernels.ops.tree_attention.attention_config import AttentionConfig
 from himakernels.ops.tree_attention.block_kernels import cap_scores, narrow, product
-from himakernels.tl_math import LOG2E, round_to
+from himakernels.tl_math import LOG2E, round_to, unfused_product
 
 _LOWEST = tl.constexpr(-1.0e30)
 
@@ -64,7 +64,7 @@ def _walk(
         s = tl.where(visible, s, float("-inf"))
         now = tl.maximum(most, tl.max(s, axis=1))
         keep = tl.exp2(most - now)
-        p = tl.exp2(s - now[:, None])
+        p = tl.exp2(s - now[:, None])  # both are rounded numbers: at most 1
         total = total * keep + tl.sum(p, axis=1)
         acc = acc * keep[:, None] + product(narrow(p, v), v, UPCAST_DOT)
         most = now
@@ -98,7 +98,7 @@ def paged_attention_fwd_kernel(
     most = tl.full([BLOCK_Q], _LOWEST, tl.float32)
     total = tl.zeros([BLOCK_Q], tl.float32)
     if HAS_SINKS:
-        sink = tl.load(sinks_ptr + offs_h, mask=mask_q, other=0.0).to(tl.float32) * LOG2E
+        sink = unfused_product(tl.load(sinks_ptr + offs_h, mask=mask_q, other=0.0).to(tl.float32), LOG2E)
         most = tl.maximum(sink, _LOWEST)
         total = tl.exp2(sink - most)
 

@@ -28,7 +28,7 @@ _Configs = tuple[AttentionConfig, AttentionConfig, AttentionConfig]
 _HALF: dict[str, dict[int, _Configs]] = {
     "sm_80": {
         32: (AttentionConfig(128, 64, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(64, 32, 8, 2)),
-        64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 2)),
+        64: (AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 64, 8, 2), AttentionConfig(128, 32, 8, 2)),
         128: (AttentionConfig(128, 64, 8, 3), AttentionConfig(128, 32, 8, 3), AttentionConfig(64, 64, 8, 2)),
         256: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 16, 8, 1), AttentionConfig(32, 32, 8, 1)),
     },
@@ -52,19 +52,19 @@ _HALF: dict[str, dict[int, _Configs]] = {
 }
 _FLOAT: dict[str, dict[int, _Configs]] = {
     "sm_80": {
-        64: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 32, 8, 1)),
+        64: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(16, 32, 4, 1)),
         128: (AttentionConfig(32, 32, 4, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
-        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 8, 1)),
+        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 32, 8, 1)),
     },
     "sm_90": {
-        64: (AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        64: (AttentionConfig(16, 32, 8, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
         128: (AttentionConfig(32, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
-        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
+        256: (AttentionConfig(32, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
     "sm_100": {
-        64: (AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
+        64: (AttentionConfig(16, 32, 4, 1), AttentionConfig(32, 32, 8, 1), AttentionConfig(32, 32, 8, 1)),
         128: (AttentionConfig(16, 32, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(32, 16, 4, 1)),
-        256: (AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
+        256: (AttentionConfig(32, 16, 8, 1), AttentionConfig(16, 16, 8, 1), AttentionConfig(16, 16, 8, 1)),
     },
     "gfx942": {
         64: (AttentionConfig(64, 32, 8, 2), AttentionConfig(32, 32, 4, 1), AttentionConfig(32, 32, 4, 1)),

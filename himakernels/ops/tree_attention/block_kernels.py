@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from himakernels.once import once
-from himakernels.tl_math import LOG2E, round_to, tl_tanh
+from himakernels.tl_math import LOG2E, round_to, tl_tanh, unfused_product
 
 INVISIBLE = tl.constexpr(0)
 MASKED = tl.constexpr(1)
@@ -109,24 +109,29 @@ def sees(offs_q, offs_k, end_k, position_q, position_k, window, HAS_WINDOW: tl.c
 
 @triton.jit
 def cap_scores(x, scale, softcap, HAS_SOFTCAP: tl.constexpr):
-    """(scores in units of log 2, the cap's derivative) of products x; one multiplication an element where there is no cap."""
+    """(scores in units of log 2, the cap's derivative) of products x; one multiplication an element where there is no cap.
+
+    The scores are rounded: fused into the difference from their maximum, which is rounded, a product may lie above it, and the
+    largest of them far below it.
+    """
     if HAS_SOFTCAP:
         t = tl_tanh(x * (scale * (1.0 / softcap)))
-        s = t * (softcap * LOG2E)
+        s = unfused_product(t, softcap * LOG2E)
         slope = 1.0 - t * t
     else:
-        s = x * (scale * LOG2E)
+        s = unfused_product(x, scale * LOG2E)
         slope = 1.0
     return s, slope
 
 
 @triton.jit
 def weights(s, level):
-    """exp2(s - level), at most 1: where scores are so large that their rounding is above 1, the difference may be positive.
+    """exp2(s - level), at most 1, with the level that the forward ended with; a whole number.
 
-    A level is a whole number. So weights of another level are these times a power of two, also once they are rounded to 16
-    bits (in fp16 down to 2^-14): the backward, which has one level a row, meets the rounded weights that the forward made out
-    from.
+    The backward makes its products in other blocks than the forward. On tensor cores their last bits may differ, and where
+    scores are so large that these are worth more than 1, a score may lie above the level. Weights of another level are these
+    times a power of two, also once they are rounded to 16 bits (in fp16 down to 2^-14): the backward meets the rounded weights
+    that the forward made out from.
     """
     return tl.exp2(tl.minimum(s - level, 0.0, propagate_nan=tl.PropagateNan.ALL))
 

@@ -32,11 +32,14 @@ def tree_attention_fwd(
     window: int | None,
     softcap: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """out [T, Hq, D] in q's dtype and lse [Hq, T], the natural log of the softmax's denominator, the sink included."""
+    """out [T, Hq, D] in q's dtype and softmax [2, Hq, T] fp32: of each row the level and the share (csrc/tree_attention.h).
+
+    For fp64 softmax is empty: the backward makes it anew.
+    """
     if q.dtype == torch.float64:
-        return double.forward(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap)
+        return double.forward(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap), q.new_empty(0)
     out = torch.empty(q.shape, dtype=q.dtype)
-    lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32)
+    softmax = torch.empty(2, q.shape[1], q.shape[0], dtype=torch.float32)
     _core.tree_attention_fwd(
         array_of(q),
         array_of(k),
@@ -49,10 +52,10 @@ def tree_attention_fwd(
         window or 0,
         softcap or 0.0,
         array_of(out),
-        array_of(lse),
+        array_of(softmax),
         threads=torch.get_num_threads(),
     )
-    return out, lse
+    return out, softmax
 
 
 def tree_attention_bwd(
@@ -61,7 +64,7 @@ def tree_attention_bwd(
     k: torch.Tensor,
     v: torch.Tensor,
     out: torch.Tensor,
-    lse: torch.Tensor,
+    softmax: torch.Tensor,
     subtree_end: torch.Tensor,
     position_ids: Optional,
     sinks: Optional,
@@ -77,7 +80,7 @@ def tree_attention_bwd(
     cancels badly in dq and dk (measured: it fails the gate). The same number is summed from the probabilities.
     """
     if q.dtype == torch.float64:
-        grads = double.backward(dout, q, k, v, out, lse, subtree_end, position_ids, sinks, scale, window, softcap)
+        grads = double.backward(dout, q, k, v, out, subtree_end, position_ids, sinks, scale, window, softcap)
         dq, dk, dv, dsinks = (grad if need else None for grad, need in zip(grads, needs, strict=True))
         return dq, dk, dv, dsinks
     dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) if need else None for t, need in zip((q, k, v), needs[:3], strict=True))
@@ -87,7 +90,7 @@ def tree_attention_bwd(
         array_of(q),
         array_of(k),
         array_of(v),
-        array_of(lse),
+        array_of(softmax),
         dtype_name(q.dtype),
         array_of(subtree_end),
         _optional(position_ids),

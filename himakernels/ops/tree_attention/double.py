@@ -63,14 +63,13 @@ def forward(
     scale: float,
     window: int | None,
     softcap: float | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """out [T, Hq, D] and lse [Hq, T]."""
-    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[1], q.shape[0])
+) -> torch.Tensor:
+    """out [T, Hq, D]."""
+    out = q.new_empty(q.shape)
     values = _repeated(v, q)
     for block in _blocks(q, k, subtree_end, position_ids, sinks, scale, window, softcap):
         out[block.rows] = torch.einsum("hqk,khd->qhd", block.probabilities, values[: block.rows.stop])
-        lse[:, block.rows] = block.lse
-    return out, lse
+    return out
 
 
 def backward(
@@ -79,7 +78,6 @@ def backward(
     k: torch.Tensor,
     v: torch.Tensor,
     out: torch.Tensor,
-    lse: torch.Tensor,
     subtree_end: torch.Tensor,
     position_ids: Optional,
     sinks: Optional,
@@ -91,15 +89,15 @@ def backward(
     keys, values = _repeated(k, q), _repeated(v, q)
     dq, dk, dv = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (q, keys, values))
     delta = (dout * out).sum(-1).t()  # [Hq, T]
-    for rows, p, slope, _ in _blocks(q, k, subtree_end, position_ids, sinks, scale, window, softcap):
+    dsinks = None if sinks is None else torch.zeros_like(sinks)
+    for rows, p, slope, lse in _blocks(q, k, subtree_end, position_ids, sinks, scale, window, softcap):
         seen = slice(0, rows.stop)
         dv[seen] += torch.einsum("hqk,qhd->khd", p, dout[rows])
         dp = torch.einsum("qhd,khd->hqk", dout[rows], values[seen])
         ds = p * (dp - delta[:, rows, None]) * slope * scale
         dq[rows] = torch.einsum("hqk,khd->qhd", ds, keys[seen])
         dk[seen] += torch.einsum("hqk,qhd->khd", ds, q[rows])
+        if sinks is not None and dsinks is not None:
+            dsinks -= (torch.exp(sinks[:, None] - lse) * delta[:, rows]).sum(1)
     group = (k.shape[0], k.shape[1], q.shape[1] // k.shape[1], k.shape[2])
-    dsinks = None
-    if sinks is not None:
-        dsinks = -(torch.exp(sinks.to(lse)[:, None] - lse) * delta).sum(1).to(sinks.dtype)
     return dq, dk.view(group).sum(2), dv.view(group).sum(2), dsinks

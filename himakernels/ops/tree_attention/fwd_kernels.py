@@ -30,7 +30,7 @@ from himakernels.ops.tree_attention.block_kernels import (
     rounded,
     sees,
 )
-from himakernels.tl_math import LOG2E, round_to
+from himakernels.tl_math import LOG2E, round_to, unfused_product
 
 _LOWEST = tl.constexpr(-1.0e30)
 
@@ -39,7 +39,7 @@ _LOWEST = tl.constexpr(-1.0e30)
 def _softmax(s, total, level, like):
     """(rounded weights, what a sum so far is worth, denominator, level) after scores s [BLOCK_Q, BLOCK_K].
 
-    No score is above the new level, so the weights are at most 1.
+    No score is above the new level, so the weights are at most 1: both are rounded numbers.
     """
     now = tl.maximum(level, tl.ceil(tl.max(s, axis=1)))
     keep = tl.exp2(level - now)
@@ -106,7 +106,7 @@ def _attend_ahead(
 @triton.jit(do_not_specialize=["T", "window"])
 def tree_attention_fwd_kernel(
     q_ptr, k_ptr, v_ptr, end_ptr, position_ptr, sinks_ptr, begin_ptr, max_end_ptr, min_end_ptr, deepest_ptr,
-    out_ptr, rest_ptr, lse_ptr, T, group, scale, window, softcap,
+    out_ptr, rest_ptr, softmax_ptr, T, group, scale, window, softcap,
     stride_qt, stride_qh, stride_kt, stride_kh, stride_vh, stride_ot, stride_oh,
     WITH_REST: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
     UPCAST_DOT: tl.constexpr, HEAD_D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -164,13 +164,8 @@ def tree_attention_fwd_kernel(
             )  # fmt: skip
         first = last
 
-    if HAS_SINKS:  # last: below a large one fp16 would have no digits left for the weights
-        sink = tl.load(sinks_ptr + head).to(tl.float32) * LOG2E
-        now = tl.maximum(level, sink)
-        keep = tl.exp2(level - now)
-        total = total * keep + tl.exp2(sink - now)
-        acc *= keep[:, None]
-        level = now
+    if HAS_SINKS:  # not in the level: below a large one fp16 would have no digits left for the weights
+        total += tl.exp2(unfused_product(tl.load(sinks_ptr + head).to(tl.float32), LOG2E) - level)  # inf: it takes everything
     total = tl.where(offs_q < T, total, 1.0)  # lanes without a query
     out = acc / total[:, None]
     at = head.to(tl.int64) * stride_oh + offs_q.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
@@ -178,7 +173,9 @@ def tree_attention_fwd_kernel(
     tl.store(out_ptr + at, stored, mask=mask_q)
     if WITH_REST:
         tl.store(rest_ptr + at, round_to(out - stored.to(tl.float32), out_ptr.dtype.element_ty), mask=mask_q)
-    tl.store(lse_ptr + head.to(tl.int64) * T + offs_q, (level + tl.log2(total)) / LOG2E, mask=offs_q < T)
+    softmax_at = softmax_ptr + head.to(tl.int64) * T + offs_q
+    tl.store(softmax_at, level, mask=offs_q < T)
+    tl.store(softmax_at + tl.num_programs(1).to(tl.int64) * T, 1.0 / total, mask=offs_q < T)
 
 
 def tree_attention_fwd(
@@ -194,19 +191,23 @@ def tree_attention_fwd(
     softcap: float | None,
     with_rest: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """out [T, Hq, D]; lse [Hq, T] fp32, natural, the sink included; the rest of out's fp32 value [T, Hq, D], else [0]."""
+    """out [T, Hq, D]; softmax [2, Hq, T] fp32; the rest of out's fp32 value [T, Hq, D], else [0].
+
+    softmax: of each row the level and the share. A key's weight is 2^(score - level), with the score in units of log 2 and a
+    whole level; the share makes it a probability: 1 / the sum of weights, the sink's included.
+    """
     T, Hq, D = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty(Hq, T, dtype=torch.float32, device=q.device)
+    softmax = torch.empty(2, Hq, T, dtype=torch.float32, device=q.device)
     rest = torch.empty(q.shape if with_rest else 0, dtype=q.dtype, device=q.device)
     if out.numel() == 0:
-        return out, lse, rest
+        return out, softmax, rest
     config, _, _ = attention_configs(q)
     q, (k, v) = near(q), alike(k, v)
     has_window = window is not None
     ranges = block_ranges(subtree_end, position_ids if has_window else None, config.block_other)
     tree_attention_fwd_kernel[(triton.cdiv(T, config.block_own), Hq)](
-        q, k, v, subtree_end, position_ids, sinks, *ranges, out, rest if rest.numel() else out, lse, T, Hq // k.shape[1],
+        q, k, v, subtree_end, position_ids, sinks, *ranges, out, rest if rest.numel() else out, softmax, T, Hq // k.shape[1],
         scale, window or 0, softcap or 1.0, q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(1), out.stride(0),
         out.stride(1),
         WITH_REST=rest.numel() > 0, HAS_WINDOW=has_window, HAS_SOFTCAP=softcap is not None, HAS_SINKS=sinks is not None,
@@ -214,4 +215,4 @@ def tree_attention_fwd(
         BLOCK_K=config.block_other, AHEAD=config.ahead, num_warps=config.num_warps, num_stages=config.num_stages,
         enable_fp_fusion=True,
     )  # fmt: skip
-    return out, lse, rest
+    return out, softmax, rest

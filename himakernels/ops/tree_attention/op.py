@@ -52,9 +52,10 @@ def _fwd(
 
 
 def _fwd_fake(q: torch.Tensor, *others: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    T, Hq, _ = q.shape
+    softmax = q.new_empty(0) if q.dtype == torch.float64 else q.new_empty(2, Hq, T, dtype=torch.float32)
     with_rest = others[-1] and use_triton(q)
-    return q.new_empty(q.shape), q.new_empty(q.shape[1], q.shape[0], dtype=wide), q.new_empty(q.shape if with_rest else 0)
+    return q.new_empty(q.shape), softmax, q.new_empty(q.shape if with_rest else 0)
 
 
 def _bwd(
@@ -63,7 +64,7 @@ def _bwd(
     k: torch.Tensor,
     v: torch.Tensor,
     out: torch.Tensor,
-    lse: torch.Tensor,
+    softmax: torch.Tensor,
     rest: torch.Tensor,
     subtree_end: torch.Tensor,
     position_ids: Optional,
@@ -78,9 +79,9 @@ def _bwd(
     if use_triton(q):
         from himakernels.ops.tree_attention.bwd_kernels import tree_attention_bwd
 
-        grads = tree_attention_bwd(dout, q, k, v, out, lse, rest, *forest, **options, needs=needs)
+        grads = tree_attention_bwd(dout, q, k, v, out, softmax, rest, *forest, **options, needs=needs)
     else:
-        grads = cpu.tree_attention_bwd(dout, q, k, v, out, lse, *forest, **options, needs=needs)
+        grads = cpu.tree_attention_bwd(dout, q, k, v, out, softmax, *forest, **options, needs=needs)
     return tuple(
         grad if need and grad is not None else q.new_empty(0) for grad, need in zip(grads, needs, strict=True)
     )  # fmt: skip
@@ -99,7 +100,7 @@ _op = define_op(
     f"tree_attention(Tensor q, Tensor k, Tensor v, {_INPUTS}, bool with_rest) -> (Tensor, Tensor, Tensor)", _fwd, _fwd_fake
 )
 _op_bwd = define_op(
-    f"tree_attention_bwd(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor rest, {_INPUTS}, "
+    f"tree_attention_bwd(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor softmax, Tensor rest, {_INPUTS}, "
     "bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _bwd,
     _bwd_fake,
@@ -121,8 +122,8 @@ class _TreeAttention(torch.autograd.Function):
         softcap: float,
         with_rest: bool,
     ) -> torch.Tensor:
-        out, lse, rest = _op(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap, with_rest)
-        ctx.save_for_backward(q, k, v, out, lse, rest, subtree_end, position_ids, sinks)
+        out, softmax, rest = _op(q, k, v, subtree_end, position_ids, sinks, scale, window, softcap, with_rest)
+        ctx.save_for_backward(q, k, v, out, softmax, rest, subtree_end, position_ids, sinks)
         ctx.numbers = (scale, window, softcap)
         return out  # type: ignore[no-any-return]
 
