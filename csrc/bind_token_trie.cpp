@@ -9,8 +9,7 @@ using Ids = Vector<int64_t>;
 py::tuple token_trie_of(const Ids& tokens, const py::object& sample_id, const Ids& offsets, const Ids& policy_id,
                         int64_t num_policies, int64_t vocab_size, int64_t num_samples, int64_t token_budget) {
   const int64_t count = policy_id.size();
-  if (num_policies < 0)
-    throw py::value_error("num_policies: expected a number >= 0, got " + std::to_string(num_policies));
+  check_count("num_policies", num_policies, 0);
   const int64_t* policy = vector("policy_id", policy_id, count);
   const int64_t* offset = vector("offsets", offsets, count + 1);
   for (int64_t n = 0; n < count; ++n)

@@ -14,6 +14,7 @@ namespace himakernels {
 inline void prefer_huge_pages(uintptr_t address, size_t bytes) {
 #ifdef __linux__
   constexpr uintptr_t kPage = uintptr_t{1} << 21;
+  if (bytes > UINTPTR_MAX - kPage || address > UINTPTR_MAX - kPage - bytes) return;  // no memory lies there
   const uintptr_t begin = (address + kPage - 1) / kPage * kPage, end = (address + bytes) / kPage * kPage;
   if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #else

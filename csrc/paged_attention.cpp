@@ -248,9 +248,9 @@ void check_paged(const PagedAttention& a) {
 void paged_attention(const PagedAttention& a, void* out) {
   const PagedRows rows = pick_paged_rows();
   const std::vector<int64_t> shared = shared_with_previous(a);
-  int64_t products = 0;
+  double products = 0;
   for (int64_t n = 0; n < a.sequences; ++n)
-    products += (int64_t{a.cu_seqlens[n + 1]} - a.cu_seqlens[n]) * a.seq_lens[n] * a.query_heads * a.head_dim;
+    products += double(a.cu_seqlens[n + 1] - a.cu_seqlens[n]) * a.seq_lens[n] * a.query_heads * a.head_dim;
   const int threads = products < kSmall ? 1 : a.threads;
   const int64_t group = a.query_heads / a.key_heads, pieces = threads == 1 ? 1 : ceil_div(2 * threads, a.key_heads);
   const int64_t most = std::max<int64_t>(1, kTaskQueries / group);

@@ -21,23 +21,24 @@ void check_least(const char* name, int64_t value, int64_t least) {
     bad(std::string(name) + ": expected a number >= " + to_string(least) + ", got " + to_string(value));
 }
 
-int64_t checked_size(int64_t num_blocks) {
-  check_least("num_blocks", num_blocks, 1);
+// Blocks, and tokens of one, are counted in 32 bits: no depth of a sequence that fits the memory overflows 64.
+int64_t checked_size(const char* name, int64_t value) {
+  check_least(name, value, 1);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  if (num_blocks > kMost)
-    bad("num_blocks: expected a number <= " + to_string(kMost) + ", got " + to_string(num_blocks));
-  return num_blocks;
+  if (value > kMost)
+    bad(std::string(name) + ": expected a number <= " + to_string(kMost) + ", got " + to_string(value));
+  return value;
 }
 
-int64_t checked_block_size(int64_t block_size) {
-  check_least("block_size", block_size, 1);
-  return block_size;
-}
+// Locks that may be asked for at a time, on top of those that there are: far enough from 2^63 for those of matches.
+constexpr int64_t kMostLocks = int64_t{1} << 62;
 
 }  // namespace
 
 PrefixCache::PrefixCache(int64_t num_blocks, int64_t block_size)
-    : block_size_(checked_block_size(block_size)), pool_(checked_size(num_blocks)), tree_(pool_, block_size_) {}
+    : block_size_(checked_size("block_size", block_size)),
+      pool_(checked_size("num_blocks", num_blocks)),
+      tree_(pool_, block_size_) {}
 
 PrefixCache::Match PrefixCache::match(const std::string& policy, int64_t version, const int64_t* tokens,
                                       int64_t count) {
@@ -84,7 +85,9 @@ PrefixCache::Insertion PrefixCache::insert(int64_t handle, const int64_t* tokens
 void PrefixCache::lock(int64_t handle, int64_t count) {
   check_least("count", count, 1);
   const Guard guard(mutex_);
-  tree_.lock(locked(handle), count);
+  const int64_t node = locked(handle);
+  check_locks("count", count);
+  tree_.lock(node, count);
 }
 
 void PrefixCache::unlock(int64_t handle, int64_t count) {
@@ -101,6 +104,7 @@ PrefixCache::Fork PrefixCache::fork(int64_t handle, int64_t count) {
   check_least("n", count, 1);
   const Guard guard(mutex_);
   const int64_t node = locked(handle);
+  check_locks("n", count);
   Fork fork;
   const int64_t full = tree_.depth(node) / block_size_, inside = tree_.depth(node) % block_size_;
   if (inside > 0) {
@@ -190,6 +194,13 @@ int64_t PrefixCache::locked(int64_t handle) const {
   const int64_t node = tree_.find_locked(handle);
   if (node == PrefixTree::kNone) bad("node: expected a locked node, got " + to_string(handle));
   return node;
+}
+
+void PrefixCache::check_locks(const char* name, int64_t count) const {
+  const int64_t most = kMostLocks - std::min(tree_.num_locks(), kMostLocks);
+  if (count > most)
+    bad(std::string(name) + ": expected at most " + to_string(most) + " more locks (there are " +
+        to_string(tree_.num_locks()) + "), got " + to_string(count));
 }
 
 // Blocks of the pool, each of them once.

@@ -63,6 +63,7 @@ class PrefixCache {
 
   int64_t root_of(const std::string& policy, int64_t version);
   int64_t locked(int64_t handle) const;
+  void check_locks(const char* name, int64_t count) const;
   std::vector<int32_t> checked_blocks(const int64_t* blocks, int64_t count) const;
   std::vector<int32_t> take(int64_t count);
   void retire(Policy& policy);

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from himakernels.prefix_cache import PrefixCache
+from himakernels.prefix_cache import OutOfBlocksError, PrefixCache
 
 
 class Case:
@@ -79,6 +79,23 @@ CASES: list[tuple[str, type[Exception], Callable[[Case], Any]]] = [
     ("num_blocks: expected a number >= 1, got 0", ValueError, lambda c: PrefixCache(0, 4)),
     ("num_blocks: expected a number <= 2147483647, got 2147483648", ValueError, lambda c: PrefixCache(2**31, 4)),
     ("block_size: expected a number >= 1, got -2", ValueError, lambda c: PrefixCache(4, -2)),
+    ("block_size: expected a number <= 2147483647, got 2147483648", ValueError, lambda c: PrefixCache(4, 2**31)),
+    ("block_size: expected a number <= 2147483647, got 9223372036854775807", ValueError, lambda c: PrefixCache(4, 2**63 - 1)),
+    (  # sums of locks stay far below 2^63
+        "count: expected at most 4611686018427387903 more locks (there are 1), got 9223372036854775807",
+        ValueError,
+        lambda c: c.cache.lock(c.node, 2**63 - 1),
+    ),
+    (
+        "n: expected at most 4611686018427387903 more locks (there are 1), got",
+        ValueError,
+        lambda c: c.cache.fork(c.node, 2**62),
+    ),
+    (
+        "count: expected at most 2 blocks (2 free, 0 evictable, of 6), got",
+        OutOfBlocksError,
+        lambda c: c.cache.allocate(2**63 - 1),
+    ),
     ("block_size: expected int, got bool", TypeError, lambda c: PrefixCache(4, True)),
 ]
 
@@ -90,6 +107,28 @@ def test_bad_input(message: str, kind: type[Exception], call: Callable[[Case], A
     with pytest.raises(kind, match="^" + re.escape(message)):
         call(case)
     assert case.state() == before
+
+
+def test_as_many_locks_as_there_may_be() -> None:
+    case = Case()
+    case.cache.lock(case.node, 2**62 - 1)
+    with pytest.raises(ValueError, match=r"count: expected at most 0 more locks \(there are 4611686018427387904\), got 1"):
+        case.cache.lock(case.node)
+    found = case.cache.match("qa", 0, [1, 2, 3])  # a lock of its own
+    assert case.cache.stats.num_locks == 2**62 + 1
+    case.cache.check_integrity()
+    case.cache.unlock(found.node)
+    case.cache.unlock(case.node, 2**62)
+    assert case.cache.stats.num_locks == 0
+
+
+def test_the_widest_block() -> None:
+    cache = PrefixCache(3, 2**31 - 1)
+    found = cache.match("qa", 0, [1, 2, 3])
+    node = cache.insert(found.node, [1, 2, 3], cache.allocate(1)).node
+    assert cache.fork(node, 2).num_tokens.tolist() == [3, 3]
+    assert cache.match("qa", 0, [1, 2, 3]).num_cached_tokens == 3
+    cache.check_integrity()
 
 
 def test_a_block_given_back_twice() -> None:
