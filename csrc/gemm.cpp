@@ -24,7 +24,8 @@ namespace {
 constexpr int64_t kNarrowN = 512, kWideN = 1024;
 // Of a stage: blocks of K; panels of rows in a slice, at most; pieces (each slice of rows reads all of B, so few of
 // them).
-constexpr int64_t kBlocksPerRun = 8, kSlicePanels = 40, kPiecesPerThread = 2;
+constexpr int64_t kBlocksPerRun = 6, kSlicePanels = 40, kPiecesPerThread = 2;
+constexpr int64_t kCopies = 3;  // of packed B: as many stages can be under way at the same time
 constexpr int64_t kMinSlice = 1024, kMaxSlice = 4096, kSlicesPerThread = 4;  // slices of a long C
 constexpr int64_t kSmall = 1 << 22;  // multiply-adds below which a second thread costs more than it does (measured)
 
@@ -84,8 +85,8 @@ using Counters = std::vector<std::atomic<int64_t>>;
 
 // One product, cut into stages: runs of blocks of K and, in each of them, blocks of N. In a stage B is packed, then
 // multiplied with slices of rows of A. Threads take these pieces one by one in the order of the stages. A piece waits
-// for those that it needs and for no others: a thread that has lost its core to another program stops the rest only
-// when the stage after next begins, for B of two stages is in memory.
+// for those that it needs and for no others, and these were taken about a stage before: a thread that has lost its core
+// to another program for some milliseconds holds up nobody.
 class Product {
  public:
   Product(const Tile& kernel, const MatrixView& a, const MatrixView& b, const MatrixView& c, bool accumulate,
@@ -114,7 +115,7 @@ class Product {
     stages_ = ceil_div(std::max<int64_t>(k, 1), run_blocks_ * kc_) * n_blocks_;
     packs_ = pieces;
     slices_ = std::max(ceil_div(m_panels_, kSlicePanels), std::min(m_panels_, pieces));
-    copies_ = std::min<int64_t>(threads == 1 ? 1 : 2, stages_);
+    copies_ = std::min<int64_t>(threads == 1 ? 1 : kCopies, stages_);
     packed_b_ = allocate(copies_ * run_blocks_ * nc_ * line_);
     if (few_rows_) packed_a_ = allocate(run_blocks_ * m_panels_ * kernel.mr * line_);
     packs_left_ = Counters(static_cast<size_t>(stages_));
@@ -143,9 +144,12 @@ class Product {
   void take_pieces() {
     const AmxScope scope(kernel_.packing == Packing::kBlocks);
     Buffer own_a;
-    const int64_t a_stage = packs_ + slices_;
-    for (int64_t i; (i = next_.fetch_add(1)) < stages_ * a_stage; progress_.tell()) {
-      const int64_t stage = i / a_stage, piece = i % a_stage, slice = piece - packs_;
+    // With room for it, B of a stage is packed before A of the one before is multiplied: it is done when it is wanted.
+    const int64_t in_stage = packs_ + slices_, ahead = copies_ > 1 ? 1 : 0;
+    for (int64_t i; (i = next_.fetch_add(1)) < (stages_ + ahead) * in_stage; progress_.tell()) {
+      const int64_t piece = i % in_stage, slice = piece - packs_;
+      const int64_t stage = i / in_stage - (slice < 0 ? 0 : ahead);
+      if (stage < 0 || stage == stages_) continue;
       if (slice < 0) {
         progress_.wait([&] { return stage < copies_ || slices_left_[stage - copies_] == 0; });
         pack_b(stage, piece);
