@@ -7,7 +7,7 @@ that an expert wrote (`Chat.reply_ids`) ends as the template ends it.
 **What of a text may become a control token.** Nothing of a message: texts of models, tools, users and memories are encoded so
 that what spells a control token stays ordinary characters (`trainer.control_tokens`). Only the template's own are read as such.
 The exception is a prompt that is a whole text, rendered beforehand: its chat markup is the template's
-(`trainer.prompts_env.prompt_template`). An agent's own turn may hold markup that the tokenizer does not call special: <think>.
+(`trainer.prompts_env.prompt_template`). An agent's own turn may hold tags of the template such as <think>.
 """
 
 import sys
@@ -61,7 +61,12 @@ class Chat:
             self.system = _PROBE[0].content in self.render(_PROBE[:2])
         except Exception:  # templates raise jinja2's errors for a role that they don't know; the next rendering tells
             self.system = False
-        shown = [self.render(_PROBE[:end]) for end in (2, 4, 6)]
+        try:
+            shown = [self.render(_PROBE[:end]) for end in (2, 4, 6)]
+        except Exception as error:  # jinja2's; templates of some models for images want lists of parts as content
+            raise ValueError(
+                f"tokenizer: expected a chat template that shows messages of text, got an error: {error}"
+            ) from error
         written = [before + turn.content for before, turn in zip(shown, (_PROBE[2], _PROBE[4]), strict=False)]
         self.rewrites = not all(after.startswith(before) for before, after in zip(written, shown[1:], strict=True))
         asked = self.render([_ASKED])
@@ -180,7 +185,7 @@ class Chat:
     def _rest(self, messages: Sequence[Message]) -> str:
         text = self.render([_ASKED, _SAID, *messages])
         _, shown, rest = text.partition(_STAND_IN)
-        if not shown:  # those of some models for images want lists of parts as content, and skip texts
+        if not shown:
             raise ValueError(f"tokenizer: expected a chat template that shows messages of text, got one that made {text!r}")
         return rest
 
@@ -204,9 +209,22 @@ class Chat:
         return self.opening + text if thought else text
 
 
+def template_of(tokenizer: Any) -> str | None:
+    """The tokenizer's chat template, if it has one; of several, which have names, the default. Raises: ValueError for several
+    without a default."""
+    found = tokenizer.chat_template
+    return str(tokenizer.get_chat_template()) if isinstance(found, dict) else found
+
+
 def chat_of(tokenizer: Any, template_kwargs: Mapping[str, Any] | None = None) -> Chat:
-    """The tokenizer's chat template as it is now. Raises: ValueError for none, or one that doesn't show texts."""
-    return _cached(tokenizer, tokenizer.chat_template, tuple(sorted((template_kwargs or {}).items())))
+    """The tokenizer's chat template as it is now. Raises: ValueError for none, or one that doesn't show texts; TypeError for
+    arguments that are not hashable."""
+    kwargs = tuple(sorted((template_kwargs or {}).items()))
+    try:
+        hash(kwargs)
+    except TypeError:
+        raise TypeError(f"chat_template_kwargs: expected hashable values, got {dict(kwargs)!r}") from None
+    return _cached(tokenizer, template_of(tokenizer), kwargs)
 
 
 @lru_cache(maxsize=16)

@@ -10,22 +10,25 @@ from typing import Any
 
 CUT = "\ufdd0"  # a noncharacter, which Unicode keeps for internal use; a text that has one gets U+FFFD for it
 _MARKUP = re.compile(r"[<>\[\]{}|]")
+_BARRED = re.compile(r"<[|｜].+>|<.+[|｜]>")  # only control tokens have this form; added tokens may be tags of HTML
 
 
 class ControlTokens:
     """The control tokens of a tokenizer with its chat template: {id: text} in `names`, the ids in `ids`.
 
     They are all that the tokenizer declares special (`all_special_ids`, and what has special=True among its added tokens:
-    Gemma's <end_of_turn> is only there), and added tokens without that flag that look like markup and stand in the chat
-    template: DeepSeek's <｜User｜>, Qwen's <think> and <tool_call>. Other added tokens, such as runs of spaces, are ordinary
-    text.
+    Gemma's <end_of_turn> is only there), and two kinds of added tokens without that flag: those with a bar inside their angle
+    brackets (DeepSeek's <｜User｜>, Qwen's <|fim_prefix|>), and those that look like markup and stand in a chat template
+    (Qwen's <think> and <tool_call>). Other added tokens, such as runs of spaces, are ordinary text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         added = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
         special = {i: token.content for i, token in added.items() if token.special}
         special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-        template = str(tokenizer.chat_template)
+        special |= {i: token.content for i, token in added.items() if _BARRED.fullmatch(token.content)}
+        templates = tokenizer.chat_template
+        template = "\n".join(templates.values()) if isinstance(templates, dict) else str(templates)
         written = {i: t.content for i, t in added.items() if _MARKUP.search(t.content) and t.content in template}
         self.names: dict[int, str] = special | written
         self.ids = frozenset(self.names)
@@ -40,7 +43,7 @@ class ControlTokens:
     def cut(self, text: str, *, own: bool = False) -> str:
         """The text with CUT inside each control token that it spells; the same object where it spells none.
 
-        Args: own: a text of the agent whose context it is for. It may hold markup that is not special, such as <think>.
+        Args: own: a text of the agent whose context it is for. It may hold tags of the template such as <think>.
         """
         return self._cut_special(text) if own else self._cut_all(text)
 
@@ -56,9 +59,14 @@ def _cutter(names: Iterable[str], normalizer: Any) -> Callable[[str], str]:
     def cut(text: str) -> str:
         if CUT in text:
             text = text.replace(CUT, "\ufffd")
-        if normalizer is not None and not spelled.search(text):
-            normalised = normalizer.normalize_str(text)
-            text = normalised if spelled.search(normalised) else text
+        text = parted(text)
+        return text if normalizer is None else CUT.join(map(folded, text.split(CUT)))
+
+    def folded(piece: str) -> str:
+        normalised = str(normalizer.normalize_str(piece))
+        return parted(normalised) if spelled.search(normalised) else piece
+
+    def parted(text: str) -> str:
         if not any(head in text for head in heads):  # many times faster than the expression, and nearly always enough
             return text
         return spelled.sub(lambda found: f"{found[0][0]}{CUT}{found[0][1:]}", text)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.agents import Agent
-from trainer.chat import chat_of
+from trainer.chat import chat_of, template_of
 from trainer.env import Step
 from trainer.foreign import read_prompt
 from trainer.react import Action, Answer
@@ -73,7 +73,7 @@ def prompt_template(tokenizer: Any, tasks: Sequence[Mapping[str, Any]]) -> str |
     after the tokens that the tokenizer puts before every text; several messages go through the tokenizer's own, which tells
     what ends a turn in the chats that such texts were rendered from.
     """
-    own = None if tokenizer.chat_template is None else str(tokenizer.chat_template)
+    own = template_of(tokenizer)
     if not is_text(tasks[0]) or (own or "").startswith(_ALONE):
         return own
     try:

@@ -227,6 +227,29 @@ def test_a_turn_with_a_thought_goes_on_in_the_one_that_the_prompt_began() -> Non
     assert (quiet.opening, quiet.text_of(quiet.reply_ids(TEXT))) == ("", TEXT)
 
 
+def test_of_several_templates_the_default_counts() -> None:
+    """Hermes and Command R have one for tools, too."""
+    one, several = byte_tokenizer(), byte_tokenizer()
+    several.chat_template = {"tool_use": LLAMA2, "default": one.chat_template}
+    assert ask(several).token_ids == ask(one).token_ids
+    tasks = prompt_tasks([{"prompt": "x"}])
+    assert prompt_template(several, tasks) == prompt_template(one, tasks)
+    several.chat_template = {"tool_use": LLAMA2, "rag": LLAMA2}
+    with pytest.raises(ValueError, match=r"multiple chat templates with no default .* \['rag', 'tool_use'\]"):
+        chat_of(several)
+
+
+@pytest.mark.parametrize("name", ["llava_next", "smolvlm", "idefics3"])
+def test_a_template_that_shows_no_texts_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="tokenizer: expected a chat template that shows messages of text, got"):
+        chat_of(byte_tokenizer(template=trl_template(name)))
+
+
+def test_arguments_of_the_template_are_hashable() -> None:
+    with pytest.raises(TypeError, match=r"chat_template_kwargs: expected hashable values, got \{'tools': \[\]\}"):
+        chat_of(byte_tokenizer(), {"tools": []})
+
+
 def test_a_tokenizer_may_be_longer_than_the_embedding() -> None:
     """Gemma 3 1B: its <image_soft_token> is the first id without a row, and no text makes it."""
     tokenizer = byte_tokenizer(("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image_soft_token>"))
