@@ -47,7 +47,7 @@ def balancing_loss(model: torch.nn.Module, router_logits: Sequence[torch.Tensor]
         weight: [T], at least 0.
 
     Returns:
-        [] fp32; not a number where all weights are 0.
+        [] fp32; 0 for a model without a layer with experts; not a number where all weights are 0.
 
     Numerics: means are fp32 sums; on a GPU their order is not fixed.
 
@@ -57,6 +57,8 @@ def balancing_loss(model: torch.nn.Module, router_logits: Sequence[torch.Tensor]
     Source: Switch Transformer (arXiv 2101.03961), equations (4) to (6), as transformers has it.
     """
     function, experts, top_k = _function(model)
+    if not router_logits:
+        return weight.new_zeros((), dtype=torch.float32)
     loss: torch.Tensor = function(tuple(router_logits), experts, top_k, weight[None])
     return loss
 

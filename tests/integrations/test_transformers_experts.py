@@ -130,3 +130,16 @@ def test_a_config_that_asks_for_router_logits_changes_nothing() -> None:
         before = hf.hidden_states(model, packed)
         model.config.output_router_logits = True
         assert torch.equal(hf.hidden_states(model, packed), before)
+
+
+@pytest.mark.parametrize("sparse", [[], [1]], ids=["none", "one"])
+def test_layers_without_experts(sparse: list[int]) -> None:
+    """A mixture's configuration may make all its layers dense, or some."""
+    dense = [i for i in range(2) if i not in sparse]
+    config = Qwen3MoeConfig(**SIZES, head_dim=16, moe_intermediate_size=24, num_experts=8, mlp_only_layers=dense)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=hf.ATTENTION)
+    packed = pack([np.array(SEQUENCES[0])], sample_id=[0], trained=[np.arange(len(SEQUENCES[0])) > 1])[0]
+    logits = list[torch.Tensor]()
+    hf.hidden_states(model, packed, router_logits=logits)
+    assert len(logits) == len(sparse)
+    assert (float(balancing_loss(model, logits, packed.passes()).detach()) > 0) == bool(sparse)
