@@ -24,6 +24,7 @@ from trainer.checksums import is_sealed, naming, seal, verify
 from trainer.config_file import build
 from trainer.kinds import check_fields
 from trainer.network import Base
+from trainer.network_checks import warn_of_inputs
 from trainer.pretrained import load_model, load_tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -127,6 +128,7 @@ class Policies:
                 torch.manual_seed(seed + i)
                 base = Base(network, policies, _lora(config), _DTYPES[config.dtype], "" if name in given else name)
             bases.append(base)
+        warn_of_inputs(base.network for base in bases)
         return cls(config, agents, tokenizer, bases)
 
     def base_of(self, policy: str) -> Base:

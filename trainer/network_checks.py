@@ -1,4 +1,7 @@
-"""Which networks can be trained, everything else refused by name; and by which attention they generate."""
+"""Checks of networks before they are trained, and the attention that they generate by."""
+
+import warnings
+from collections.abc import Iterable
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
@@ -25,6 +28,22 @@ def check_network(model: PreTrainedModel, *, adapters: bool) -> None:
             )
     if not adapters and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("model: expected parameters that require gradients, to be trained as a whole, got all of them frozen")
+
+
+def warn_of_inputs(models: Iterable[PreTrainedModel]) -> None:
+    """Warn of models that take images, videos or audio beside text, once for each class: here they see text alone."""
+    taken = {type(model).__name__: inputs for model in models if (inputs := _beside_text(model))}
+    for name, inputs in taken.items():
+        warnings.warn(
+            f"model: {name} takes {', '.join(inputs)} beside text; here it reads, and is trained on, text alone", stacklevel=3
+        )
+
+
+def _beside_text(model: PreTrainedModel) -> list[str]:
+    kinds = model.input_modalities
+    if not model.config.sub_configs:  # the language model of such a family: `input_modalities` is that of the family
+        return []
+    return sorted({kinds} - {"text"} if isinstance(kinds, str) else {*kinds} - {"text"})
 
 
 def plain_attention(model: PreTrainedModel) -> str:
