@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 import himakernels.integrations.transformers as hf
 from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
-from himakernels.integrations.peft_checks import lora_layers
+from himakernels.integrations.peft_checks import check_model, lora_layers
 from trainer.network_checks import check_network, plain_attention
 from trainer.network_files import put
 from trainer.pretrained import load_adapter, load_model
@@ -39,7 +39,7 @@ class Base:
 
     Raises:
         ValueError: more policies than a network without adapters has, a name that PEFT can't take.
-        ValueError, NotImplementedError: see `check_network`.
+        ValueError, NotImplementedError: see `check_network`; adapters that `packed_adapters` does not run.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Base:
             self.model = get_peft_model(model, copy.deepcopy(lora), adapter_name=self.policies[0])
             for policy in self.policies[1:]:
                 self.model.add_adapter(policy, copy.deepcopy(lora))
+            check_model(self.model, set(self.policies), check_base=False)  # now, not at the first generation
             self._trained = train_adapters(self.model, self.policies)
             self._masters = self._trained
         else:

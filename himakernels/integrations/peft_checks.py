@@ -46,10 +46,17 @@ def _check_config(model: PeftModel, name: str, modules: list[str], targeted: lis
     for option, expected in plain.items():
         if getattr(config, option) != expected:
             raise NotImplementedError(f"adapter {name!r}: expected {option}={expected!r}, got {getattr(config, option)!r}")
-    for option in ("modules_to_save", "trainable_token_indices", "target_parameters"):
+    for option in ("modules_to_save", "trainable_token_indices"):
         if getattr(config, option):
             raise NotImplementedError(f"adapter {name!r}: expected no {option}, got {getattr(config, option)!r}")
     targets = config.target_modules
+    if config.target_parameters:  # PEFT moves routers and experts there from target_modules, those of "all-linear" too
+        moved = ", ".join(sorted(config.target_parameters))
+        left = f", here {', '.join(sorted(targets))}" if isinstance(targets, set) and targets else ""
+        raise NotImplementedError(
+            f"adapter {name!r}: expected no target_parameters, got {moved}: LoRA on routers and experts is not built; name "
+            f"linear layers alone in target_modules{left}"
+        )
     if isinstance(targets, set | list | tuple):
         # Among all modules: a target may have no LoRA in this model, for exclude_modules, and be no mistake.
         missing = sorted(t for t in targets if not any(f".{module}".endswith(f".{t}") for module in modules))

@@ -1,4 +1,4 @@
-"""Networks that take more than text: said when policies are made."""
+"""Networks that take more than text, and adapters that no packed step runs: said, or refused, when policies are made."""
 
 import warnings
 from collections.abc import Callable
@@ -99,3 +99,20 @@ def test_its_language_model_learns_from_text(peft_config: Any, tmp_path: Path) -
     changed = {name for name, value in before.items() if not torch.equal(now[name], value)}
     assert all("language_model" in name for name in changed)
     assert bool(changed) == (peft_config is None)
+
+
+@pytest.mark.parametrize(
+    ("target_modules", "moved", "left"),
+    [
+        ("all-linear", "down_proj, gate.weight, gate_up_proj", ", here k_proj, o_proj, q_proj, v_proj"),
+        (("q_proj", "gate"), "gate.weight", ", here q_proj"),
+        (("gate_proj", "up_proj", "down_proj"), "down_proj, gate_up_proj", ""),
+    ],
+)
+def test_adapters_of_routers_and_experts(target_modules: Any, moved: str, left: str) -> None:
+    """Refused when the policies are made, not at the first generation."""
+    config = ModelConfig(name="mine", lora_rank=2, target_modules=target_modules, device="cpu")
+    with pytest.raises(
+        NotImplementedError, match=rf"^adapter 'a': expected no target_parameters, got {moved}: .*modules{left}$"
+    ):
+        Policies.create(config, ("a",), tokenizer=byte_tokenizer(), models={"mine": experts()})
