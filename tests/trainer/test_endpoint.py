@@ -1,6 +1,8 @@
 """An endpoint that says anything: what it costs, what is kept, and what is never told."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -94,6 +96,10 @@ class Server(BaseHTTPRequestHandler):
                 self._drip()
             elif name == "endless":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+                while True:
+                    self.wfile.write(b" " * 2**16)
+            elif name == "redirect":
+                self.wfile.write(b"HTTP/1.1 308 Permanent Redirect\r\nLocation: /v2/chat/completions\r\n\r\n")
                 while True:
                     self.wfile.write(b" " * 2**16)
             elif name == "echo" or (name == "dies" and Server.asked > 2):
@@ -198,6 +204,33 @@ def test_an_endless_or_a_compressed_body_is_not_read(port: int, monkeypatch: pyt
         asked(OpenAIPolicy("endless", base_url=f"http://127.0.0.1:{port}/v1", retries=0))
     with pytest.raises(EndpointError, match="content-encoding: expected identity, as was asked for, got 'gzip'"):
         asked(OpenAIPolicy("zipped", base_url=f"http://127.0.0.1:{port}/v1", retries=0))
+
+
+def test_a_redirect_is_not_followed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one has an endless body, which the library would read first."""
+    monkeypatch.setattr(endpoint, "MAX_BODY", 2**20)
+    begin = time.monotonic()
+    with pytest.raises(EndpointError, match="/v1/ answered 308: expected no redirect; base_url wants the last address"):
+        asked(OpenAIPolicy("redirect", base_url=f"http://127.0.0.1:{port}/v1", retries=0, timeout=20.0))
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(("key", "query"), [("EMPTY", ""), ("dummy", ""), ("x", "?api-version=2024-06-01"), ("", "?a=plain")])
+def test_what_a_model_says_is_not_taken_for_a_secret(port: int, monkeypatch: pytest.MonkeyPatch, key: str, query: str) -> None:
+    """Local servers take any key, and an Azure URL has a date."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    said = f"Final Answer: EMPTY, a dummy, on 2024-06-01, plain: {key}"
+    Server.bodies["x"] = told(said)
+    assert asked(OpenAIPolicy("m", base_url=f"http://127.0.0.1:{port}/v1{query}")) == [said]
+
+
+@pytest.mark.parametrize("missing", ["openai", "httpx2"])
+def test_a_missing_library_is_named(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import trainer.policies.endpoint"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = ran.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: models behind an endpoint need openai (")
+    assert last.endswith("): pip install 'himakernels[endpoint]'")
 
 
 def test_no_secret_is_told(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
-from httpx2 import ReadTimeout  # of openai's HTTP library: it tries again after one
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+try:
+    from httpx2 import ReadTimeout  # of openai's HTTP library: it tries again after one
+    from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+except ImportError as error:
+    raise ImportError(f"models behind an endpoint need openai ({error}): pip install 'himakernels[endpoint]'") from error
 
 from trainer.foreign import finish
 from trainer.policies.base import STOP, UnansweredError
@@ -23,6 +26,7 @@ MAX_TOKENS = 10**9  # that an answer may say it has
 MAX_TOLD = 300  # characters of what the endpoint says of an error
 OF_A_REQUEST = (400, 413, 422)  # statuses that say something about one request, such as a context that is too long
 LEAST = 4  # characters of a secret that is kept out of messages; a shorter one is none, and would be found in any word
+LEAST_ANSWERED = 12  # of one that is kept out of what a model says: "EMPTY", or a version's date in the URL, may be its answer
 
 
 class EndpointError(UnansweredError):
@@ -48,10 +52,11 @@ class OpenAIPolicy:
         retries: of a request that failed by the connection, a time-out, 429 or 5xx; the library waits longer each time.
         timeout: seconds of each try, from the connection to the last byte.
 
-    An answer may have at most 8 MiB. `failed` has for each request of the last `act` why it got no text, or None. `written` is
-    the endpoint's count of completion tokens, None where it gives none or no number that can be one.
+    An answer may have at most 8 MiB; redirects are not followed. `failed` has for each request of the last `act` why it got no
+    text, or None. `written` is the endpoint's count of completion tokens, None where it gives none or one that can't be.
 
-    Messages name the endpoint without user, password and query; these and the key are left out of what it says, too.
+    Messages name the endpoint without user, password and query; these and the key are left out of what it says of an error, and
+    those of at least 12 characters out of what a model says.
 
     Raises: ValueError for settings out of range, and without a base_url where there is no key.
     """
@@ -125,13 +130,17 @@ class OpenAIPolicy:
             raw = await client.chat.completions.with_raw_response.create(model=model, messages=messages, **self._options)
             text, tokens = read_body(raw.http_response.content)
         except APIStatusError as error:
+            if 300 <= error.status_code < 400:
+                return self._failed(
+                    f"answered {error.status_code}: expected no redirect; base_url wants the last address", lasting=True
+                )
             return self._failed(f"answered {error.status_code}: {error.message}", lasting=error.status_code not in OF_A_REQUEST)
         except APIConnectionError as error:
             return self._failed(f"can't be reached: {error.__cause__ or error}", lasting=True)
         except (OpenAIError, ValueError) as error:
             return self._failed(f"answered in another form than chat completions': {error}", lasting=False)
         # Not every endpoint stops, or leaves the stop out.
-        text = self._without_secrets(text).partition(STOP)[0]
+        text = self._without_secrets(text, LEAST_ANSWERED).partition(STOP)[0]
         if THOUGHT in text and THINK not in text:  # the server's generation prompt has opened the thought
             text = f"{THINK}{text}"
         return Reply(text, tokens)
@@ -141,9 +150,10 @@ class OpenAIPolicy:
         told = told if len(told) <= MAX_TOLD else told[:MAX_TOLD] + "..."
         return Reply(error=EndpointError(f"{self.url} {told}", lasting=lasting))
 
-    def _without_secrets(self, text: str) -> str:
+    def _without_secrets(self, text: str, least: int = LEAST) -> str:
         for secret in self._secrets:
-            text = text.replace(secret, "***")
+            if len(secret) >= least:
+                text = text.replace(secret, "***")
         return text
 
 
@@ -176,10 +186,10 @@ def read_body(body: bytes) -> tuple[str, int | None]:
 
 class _Client(DefaultAsyncHttpxClient):
     """Reads every answer to its end, within `seconds` in all and MAX_BODY + 1 bytes: the library's own time-out begins anew
-    with each byte."""
+    with each byte, and it reads a redirect of any length before it follows it."""
 
     def __init__(self, seconds: float, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(follow_redirects=False, **options)
         self._seconds = seconds
 
     async def send(self, request: Any, **options: Any) -> Any:
