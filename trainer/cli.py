@@ -3,6 +3,7 @@
 import argparse
 import sqlite3
 import sys
+import warnings
 from typing import Any, NoReturn
 
 from trainer import command as train
@@ -36,6 +37,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {for_terminal(message)} (see {self.prog} --help)\n")
 
 
+def _warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning in one line: it may repeat what files and environments say."""
+    return for_terminal(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     parser = _Parser(prog="hima", description="HiMA-R1: hierarchical multi-agent training and its benchmark")
@@ -43,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     for room in (data, train, evaluate, generate, report, memory):
         room.add_parser(commands)
     args = parser.parse_args(argv)
+    warnings.formatwarning = _warning
     try:
         code: int = args.run(args)
     except BrokenPipeError:  # `hima ... | head`

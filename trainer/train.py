@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.checkpoint import replace_text, write_folder
+from trainer.escaping import for_terminal
 from trainer.evaluate import Job, Report, evaluate_jobs
 from trainer.lessons import observations
 from trainer.play import Player, seed_of
@@ -262,10 +263,10 @@ def warn_of_losses(run: Run, where: str, stats: RolloutStats) -> None:
 
 
 def warn_once(run: Run, name: str, text: str) -> None:
-    """A warning, unless the run has given one of this name."""
+    """A warning, unless the run has given one of this name. text: of an environment or a reward function, too."""
     if name not in run.warned:
         run.warned.add(name)
-        warnings.warn(f"{name}: {text} (said once)", stacklevel=2)
+        warnings.warn(for_terminal(f"{name}: {text} (said once)"), stacklevel=2)
 
 
 def judge_scalars(run: Run) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,18 @@ def test_wrong_arguments_are_one_line(capsys: pytest.CaptureFixture[str], argume
     shown = capsys.readouterr().err
     assert message in shown
     assert len(shown.strip().splitlines()) == 1
+
+
+def test_warnings_are_one_line_and_give_no_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They repeat paths, and what environments and reward functions raise."""
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr("trainer.report.command._run", lambda args: 0)
+    assert main(["report", "x"]) == 0
+    for text in ("a\x1b[2Jb", "a\x9b2Jb", "a\rb\nhima: finished", "a\u202eb\u2028c"):
+        shown = warnings.formatwarning(text, UserWarning, "a\x1b.py", 3)
+        assert shown.startswith("a?.py:3: UserWarning: a")
+        assert shown.endswith("\n")
+        assert shown.removesuffix("\n").isprintable()
 
 
 def test_an_endpoint_that_is_away_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from trainer.escaping import for_terminal
 from trainer.report import read_run, summary, write_report
 
 
@@ -21,5 +22,5 @@ def _run(args: argparse.Namespace) -> int:
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out: expected a file in a folder that exists, got {out}")
     print(summary(runs))
-    print(f"\npage: {write_report(runs, out)}")
+    print(f"\npage: {for_terminal(write_report(runs, out))}")
     return 0
