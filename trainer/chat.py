@@ -18,6 +18,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from trainer.control_tokens import CUT, ControlTokens
+from trainer.escaping import for_utf8
 from trainer.react import THINK, THOUGHT
 from trainer.types import Message
 
@@ -144,7 +145,7 @@ class Chat:
         return both[len(head) :] if both[: len(head)] == head else self.encode(text)
 
     def _safe(self, messages: Sequence[Message]) -> list[Message]:
-        return [Message(role, self.control.cut(text, own=role == "assistant")) for role, text in messages]
+        return [Message(role, self.control.cut(for_utf8(text), own=role == "assistant")) for role, text in messages]
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of the rendered messages; what a system text always begins with is tokenised once.
@@ -153,7 +154,7 @@ class Chat:
         tokenizer's, with those that it adds, and control tokens in it are control tokens.
         """
         if self.whole and len(messages) == 1:
-            return list(self.tokenizer(messages[0].content)["input_ids"])
+            return list(self.tokenizer(for_utf8(messages[0].content))["input_ids"])
         messages = self._safe(messages)
         text = self.render(messages)
         head, token_ids = self.head(messages[0].content) if messages[0].role == "system" else ("", ())
@@ -193,7 +194,7 @@ class Chat:
         """The tokens of a turn that nobody sampled, from the generation prompt to the end of the turn, as the template renders
         it: with the space of Llama 2, say, or an empty thought where the template thinks. A text with a thought of its own
         goes on in the thought that the generation prompt has begun."""
-        text = self.control.cut(text, own=True)
+        text = self.control.cut(for_utf8(text), own=True)
         if not text.lstrip().startswith(THINK):
             text = self._lead + text
         elif self.opening:

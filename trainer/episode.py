@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from trainer.agents import Agent
 from trainer.env import Environment, Step
+from trainer.escaping import for_utf8
 from trainer.prompts import Style, first_message, system_prompt
 from trainer.react import Action, Answer, Malformed
 from trainer.types import Call, Message, Outcome, Reason, Request
@@ -203,7 +204,7 @@ class Episode:
         self.env.restore(state.env)
 
     def _say(self, agent: str, role: Literal["user", "assistant"], text: str) -> None:
-        text = text if text.isascii() else text.encode("utf-8", "replace").decode()  # unpaired surrogates
+        text = for_utf8(text)
         self._contexts[agent] += (Message(role, text),)
 
     def _observe(self, agent: str, text: str) -> str:
@@ -216,7 +217,8 @@ class Episode:
         """The agent's first turn: its context is its system prompt (of a plain agent: none), then what the environment begins
         with; the last user message of that is the task, after the agent's strategies."""
         who = self.agents[agent]
-        given = [Message("user", query)] if isinstance(query, str) else list(query)
+        given = [Message("user", query)] if isinstance(query, str) else query
+        given = [Message(role, for_utf8(text)) for role, text in given]
         before = given if who.plain else [message for message in given if message.role != "system"]
         if not before or before[-1].role != "user":
             raise ValueError(f"env.reset: expected messages that end with the user's, got {given!r}")

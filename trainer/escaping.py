@@ -29,6 +29,11 @@ def for_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
+def for_utf8(text: str) -> str:
+    """For bytes and tokenizers: unpaired surrogates, for which UTF-8 has no bytes, are question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def for_json(text: str) -> str:
     """JSON that any file and terminal can hold: characters that do not print, and unpaired surrogates, as \\u escapes. Outside
     its strings JSON has none but line breaks, which stay."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import count
-from typing import Any
+from typing import Any, TextIO
 
 MAX_DEPTH = 64  # levels of nesting of a file's values
 MAX_DIGITS = 308  # of a whole number, and the largest exponent: what a float can hold
@@ -86,13 +86,18 @@ def lines(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterator[t
     Raises: OSError; ValueError for a line of more than 2^24 characters, and by `errors` for what isn't UTF-8.
     """
     with open(path, encoding="utf-8", errors=errors) as file:
-        for number in count(1):
-            text = file.readline(MAX_LINE + 1)
-            if not text:
-                return
-            if len(text) > MAX_LINE:
-                raise ValueError(f"{os.fspath(path)}: line {number}: expected at most {MAX_LINE:,} characters, got more")
-            yield number, text
+        yield from lines_of(file, os.fspath(path))
+
+
+def lines_of(file: TextIO, name: str) -> Iterator[tuple[int, str]]:
+    """The same of a file that is open. Args: name: what errors call it."""
+    for number in count(1):
+        text = file.readline(MAX_LINE + 1)
+        if not text:
+            return
+        if len(text) > MAX_LINE:
+            raise ValueError(f"{name}: line {number}: expected at most {MAX_LINE:,} characters, got more")
+        yield number, text
 
 
 def short(value: object) -> str:

@@ -245,6 +245,19 @@ def test_a_template_that_shows_no_texts_is_refused(name: str) -> None:
         chat_of(byte_tokenizer(template=trl_template(name)))
 
 
+@pytest.mark.parametrize("text", ["a\ud800b", "\udcff", "é\udfff"])
+def test_unpaired_surrogates_are_question_marks(text: str) -> None:
+    """Of a query typed in another encoding, of JSON, in a text rendered beforehand: tokenizers raise a TypeError."""
+    tokenizer, said = byte_tokenizer(), text.encode("utf-8", "replace").decode()
+    assert ask(tokenizer, text=text).token_ids == ask(tokenizer, text=said).token_ids
+    for prompt in ([Message("user", text)], [Message("system", text), Message("user", text)]):
+        context = TokenContext(tokenizer)
+        context.sync(prompt)
+        assert said in tokenizer.decode(context.token_ids)
+    tokenizer.chat_template = prompt_template(tokenizer, prompt_tasks([{"prompt": text}]))
+    assert tokenizer.decode(TokenContext(tokenizer).sync([Message("user", text)])) == said
+
+
 def test_arguments_of_the_template_are_hashable() -> None:
     with pytest.raises(TypeError, match=r"chat_template_kwargs: expected hashable values, got \{'tools': \[\]\}"):
         chat_of(byte_tokenizer(), {"tools": []})

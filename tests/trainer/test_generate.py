@@ -130,6 +130,12 @@ def test_the_command(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     assert main(["generate", str(run)]) == 0
     assert capsys.readouterr().out.count("query: ") == 1
     assert (run / "memory.sqlite").read_bytes() == before
+    assert main(["generate", str(run), "O00001\udcff?"]) == 0  # of bytes that are no text
+    assert "query: O00001??\n" in capsys.readouterr().out
+    monkeypatch.setattr("trainer.reading.MAX_LINE", 100)
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 101))
+    assert main(["generate", str(run)]) == 2
+    assert "standard input: line 1: expected at most 100 characters, got more" in capsys.readouterr().err
 
 
 def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.escaping import for_terminal, lines_for_terminal
 from trainer.react import Action, Answer
-from trainer.reading import check_seed
+from trainer.reading import check_seed, lines_of
 
 if TYPE_CHECKING:
     from trainer.generate.system import Said, System
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
 def _typed() -> Iterable[str]:
     """Lines of standard input; on a terminal after a sign that one is expected, until it ends."""
     if not sys.stdin.isatty():
-        yield from sys.stdin
+        yield from (text for _, text in lines_of(sys.stdin, "standard input"))
         return
     while True:
         try:

@@ -21,6 +21,7 @@ _ENGLISH = re.compile(
 # "the two parcels" counts nothing, nor does "one" unless a unit follows.
 _KNOWN_ONES = re.compile(r"\b(?:the|these|those|either|both|all|other|last|first|next|of|every|each)$", re.IGNORECASE)
 _LONGEST = len("either")  # of these
+MAX_NUMBER = 4000  # characters of a number, in words or digits; Python makes whole numbers of up to 4,300 digits
 _DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _PLACES = {"十": 10, "百": 100, "千": 1000}
 _CHINESE = re.compile(r"[零〇一二两三四五六七八九十百千万]+")
@@ -39,8 +40,10 @@ class Worded(NamedTuple):
 
 
 def worded(text: str) -> Iterator[Worded]:
-    """Every number in words of a text in NFKC, the English ones first."""
+    """Every number in words of a text in NFKC, the English ones first; of up to 4,000 characters."""
     for match in _ENGLISH.finditer(text):
+        if match.end() - match.start() > MAX_NUMBER:
+            continue
         value = _english(match.group().lower())
         alone = value != 1 and not _is_known(text, match.start())
         yield Worded(match.start(), match.end(), value, alone)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from trainer.hima_ecom.number_words import worded
+from trainer.hima_ecom.number_words import MAX_NUMBER, worded
 from trainer.hima_ecom.tools.conversion import CURRENCIES, TEMPERATURES, UNITS, convert
 
 _LETTER = r"[^\W\d_㐀-鿿]"  # of an alphabet; a Chinese character beside a number is a word of its own
@@ -69,7 +69,6 @@ _UNIT = re.compile(
 
 
 MAX_TEXT = 20_000  # characters in which numbers are looked for
-MAX_NUMBER = 4000  # characters of a number; Python makes whole numbers of up to 4,300 digits
 
 
 class Quantity(NamedTuple):

@@ -57,6 +57,7 @@ def test_a_long_number_within_the_bounds_is_read_whole(world: World) -> None:
     assert too_long("x" * 4_001)
     assert too_long("⑳" * 2_001)
     assert quantities("7 km and " + "9" * 4_001) == [(Fraction(7), "km")]
+    assert worded_quantities("seven km and one point" + " one" * 4_990 + " km") == [(Fraction(7), "km")]
 
 
 @pytest.mark.parametrize(
