@@ -34,6 +34,7 @@ def balancing_losses(base: Base, batch: MicroBatch, whole: Batch, router_logits:
     found = torch.zeros(len(whole.sequence_tokens), device=base.device)
     for agent in batch.of_agent:
         weight = packed.passes(agent_of == agent)
+        mine = weight.nonzero()[:, 0]  # transformers spreads each token that it is given over all experts
         share = weight.sum() / whole.sequence_tokens[agent]
-        found[agent] = balancing_loss(base.network, router_logits, weight) * share
+        found[agent] = balancing_loss(base.network, [logits[mine] for logits in router_logits], weight[mine]) * share
     return found
