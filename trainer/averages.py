@@ -3,8 +3,17 @@
 import math
 from collections.abc import Sequence
 from statistics import fmean, pstdev
+from typing import Any
 
 _SMALL = 2.0**-64  # so much smaller, no partial sum overflows
+
+
+def as_float(value: Any) -> float:
+    """A number as a float; infinite for an int that is larger than all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def total(values: Sequence[float]) -> float:

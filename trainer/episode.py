@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from trainer.agents import Agent
+from trainer.averages import as_float
 from trainer.env import Environment, Step
 from trainer.escaping import for_utf8
 from trainer.prompts import Style, first_message, system_prompt
@@ -273,7 +274,7 @@ class Episode:
     def _take(self, step: Step) -> None:
         """The reward of a step; an environment may end an episode itself."""
         if step.reward is not None:
-            self._reward = step.reward + (self._reward or 0.0)
+            self._reward = as_float(step.reward) + (self._reward or 0.0)
         if step.done and self._reason is None:
             self._reason = "answered"
 

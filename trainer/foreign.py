@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
+from trainer.averages import as_float
 from trainer.env import Environment, Playable, Replayable, Step
 from trainer.react import Action, Answer
 from trainer.types import Message, Role
@@ -77,7 +78,7 @@ class TrlEnvironment:
         """Runs a tool; an Answer or None ends the episode."""
         if not isinstance(action, Action):
             reward = _finished(self.inner.get_reward()) if hasattr(self.inner, "get_reward") else None
-            return Step("", None if reward is None else float(reward), True)
+            return Step("", None if reward is None else as_float(reward), True)
         if action.name not in self._names:
             return Step(_error(f"unknown tool '{action.name}'"))
         try:

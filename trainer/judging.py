@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from trainer.averages import as_float
 from trainer.episode import Episode
 from trainer.play import Player, describe
 from trainer.walks import Walker
@@ -36,7 +37,7 @@ def one_by_one(score: Score) -> Judge:
         for task, player in zip(tasks, players, strict=True):
             try:
                 accuracy = score(task, player.episode)
-                found.append(Judged(math.nan, _NO_SCORE) if accuracy is None else Judged(float(accuracy)))
+                found.append(Judged(math.nan, _NO_SCORE) if accuracy is None else Judged(as_float(accuracy)))
             except Exception as failure:
                 found.append(Judged(math.nan, describe(failure), failed=True))
         return found

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from himakernels.checks import check_finite
-from trainer.averages import deviation, mean, total
+from trainer.averages import as_float, deviation, mean, total
 from trainer.dialogue import trl_rollout
 from trainer.foreign import finish, trl_environment
 from trainer.judging import Judged
@@ -122,7 +122,7 @@ class RewardFuncs:
         """Each function's values, NaN for none; and what a function raised for a row."""
         given = _columns(rows) | {
             "trainer_state": self.state,
-            "log_metric": lambda name, value: self._logged[name].append(float(value)),
+            "log_metric": lambda name, value: self._logged[name].append(as_float(value)),
             "log_extra": lambda column, values: self.extra.setdefault(column, []).extend(values),
         }
         slow = [i for i, function in enumerate(self.functions) if _is_async(function)]
@@ -197,19 +197,12 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _numbers(name: str, got: Any, count: int) -> list[float]:
     try:
-        values = [math.nan if value is None else _number(value) for value in got]
+        values = [math.nan if value is None else as_float(value) for value in got]
     except (TypeError, ValueError):
         raise TypeError(f"reward function {name!r}: expected a list of numbers or None, got {got!r}") from None
     if len(values) != count:
         raise ValueError(f"reward function {name!r}: expected {count} values, one for each completion, got {len(values)}")
     return values
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an int
-        return math.inf if value > 0 else -math.inf
 
 
 def _is_async(function: RewardFunc) -> bool:

@@ -258,7 +258,7 @@ def warn_of_losses(run: Run, where: str, stats: RolloutStats) -> None:
     if stats.failed:
         warn_once(run, f"{where}/failed", f"{stats.failed} of {stats.trajectories} trajectories failed: {stats.errors[0]}")
     if stats.unscored:
-        text = f"{stats.unscored} of {stats.trajectories} trajectories are not scored, so nothing learns from them: "
+        text = f"{stats.unscored} of {stats.trajectories} trajectories are not scored, and count nowhere: "
         warn_once(run, f"{where}/unscored", text + stats.reasons[0])
 
 

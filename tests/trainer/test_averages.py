@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.averages import deviation, mean, total
+from trainer.averages import as_float, deviation, mean, total
 
 HUGE = 1.7e308
 FINITE = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
@@ -44,3 +44,11 @@ def test_the_ends() -> None:
     assert math.isnan(mean([]))
     assert math.isnan(deviation([]))
     assert math.isnan(deviation([math.inf, 1.0]))
+
+
+def test_numbers_that_are_no_floats() -> None:
+    assert as_float(10**400) == math.inf
+    assert as_float(Fraction(-(10**400), 3)) == -math.inf
+    assert as_float(Fraction(1, 4)) == 0.25
+    with pytest.raises(ValueError, match="could not convert"):
+        as_float("many")
