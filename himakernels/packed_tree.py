@@ -70,7 +70,7 @@ class PackedTree:
         return replace(self, **moved)
 
     def passes(self, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """How many of the sequences each token is in: the sum over its subtree of the sequences that end there.
+        """Count the sequences that each token is in: the sum over its subtree of the sequences that end there.
 
         Args:
             chosen: [n] bool, which sequences count, in packed order; None: all.

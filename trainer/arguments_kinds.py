@@ -1,4 +1,4 @@
-"""Which kinds of things VRGRPOTrainer's arguments may be, and which of them go together: checked before anything is done."""
+"""Checks of VRGRPOTrainer's arguments, each by itself and together, before anything is done."""
 
 import inspect
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""What VRGRPOTrainer's `model`, `args`, `peft_config`, `processing_class` come to: configuration, network, tokenizer."""
+"""VRGRPOTrainer's `model`, `args`, `peft_config` and `processing_class` as a configuration, a network and a tokenizer."""
 
 import copy
 import warnings
@@ -39,7 +39,7 @@ def configuration(args: Any, model: Any, peft_config: Any, dataset: Any, *, prom
 def network_and_tokenizer(
     config: TrainConfig, model: Any, tokenizer: Any, template: Template | None
 ) -> tuple[PreTrainedModel | None, Any]:
-    """What `pretrain` takes: the network if one was passed; the tokenizer if one was, or if prompts need a template.
+    """The arguments of `pretrain`: the network if one was passed; the tokenizer if one was, or if prompts need a template.
 
     Raises: ValueError for a network without a tokenizer or a name to load one by.
     """

@@ -1,4 +1,4 @@
-"""Who scores trajectories: the environment, a scorer of one episode, or a judge of a whole batch."""
+"""Scores of trajectories, from the environment, a scorer of one episode, or a judge of a whole batch."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What VRGRPOTrainer's agents, environments, data sets and reward functions come to: a `Setting`."""
+"""VRGRPOTrainer's agents, environments, data sets and reward functions as a `Setting`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -65,7 +65,7 @@ class _Step:
 
     @contextmanager
     def on_decoder(self) -> Iterator[None]:
-        """Where no adapter has a token, no layer of one counts tokens: the decoder's own forward does."""
+        """Count tokens in the decoder's own forward where no adapter has any: its layers, which count them else, do not run."""
         base: Any = self.model.get_base_model()
         if any(name is not None for name in self._present()) or not hasattr(base, "get_decoder"):
             yield

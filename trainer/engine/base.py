@@ -84,8 +84,8 @@ class EngineStats:
 
 
 class Weights(NamedTuple):
-    """What a policy computes with. `version` counts updates and is told with each sample; other weights may have the same, as
-    it is loaded with them. No other weights have the same `id` in this process."""
+    """The weights of a policy. `version` counts updates and comes with each sample; it is saved and loaded with the weights, so
+    other weights may have the same. No other weights of this process have the same `id`."""
 
     version: int
     id: int

@@ -34,17 +34,17 @@ class InFlight:
         return len(self.open) + len(self.ended)
 
     def end(self, one: Finished) -> None:
-        """It no longer runs. In this order: a request that an interrupt leaves in both has ended."""
+        """Move a request from `open` to `ended`. In this order: one that an interrupt leaves in both has ended."""
         self.ended[one.request] = one
         del self.open[one.request]
 
     def give_up(self, lane: Lane, cause: BaseException) -> None:
-        """What was asked of a lane ends with an error."""
+        """End all requests of a lane with an error."""
         for number in [number for number, (_, own) in self.open.items() if own is lane]:
             self.end(Finished(number, [], _given_up(cause)))
 
     def take(self) -> list[Finished]:
-        """What has ended, once."""
+        """Return the requests that have ended, each once."""
         ended = self.ended
         try:
             self.ended = {}
@@ -55,7 +55,7 @@ class InFlight:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """What is done inside is done as a whole, or every request is given up; `take` tells of them."""
+        """Make a change as a whole: an exception inside gives up every request, and `take` tells of them."""
         self.mend()
         before, self._state = self._state, "changing"
         try:
@@ -67,7 +67,7 @@ class InFlight:
 
     @contextmanager
     def generating(self) -> Iterator[None]:
-        """As `changing`, for a caller that submits, takes and raises itself: `take` tells nothing of its requests."""
+        """As `changing`, for a caller that raises the exception itself: requests that it submitted are forgotten, not told."""
         try:
             self._state = "generating"
             yield
@@ -79,13 +79,13 @@ class InFlight:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Inside `generating`: nothing is half done, and other methods may be called."""
+        """Mark a pause inside `generating`, in which nothing is half done and other methods may be called."""
         self._state = "telling"
         yield
         self._state = "generating"
 
     def mend(self, cause: BaseException | None = None) -> None:
-        """Does nothing unless a call was cut off."""
+        """Clean up after a call that was cut off; do nothing otherwise."""
         if self._state in ("whole", "telling"):
             return
         self._renew()

@@ -79,7 +79,7 @@ class Lane:
 
     @property
     def cache(self) -> PrefixCache:
-        """What of prompts is computed already."""
+        """The prefix cache of prompts that are computed already."""
         return self.scheduler.cache
 
     def reset(self) -> None:

@@ -120,14 +120,14 @@ class LocalEngine:
 
     @property
     def unfinished(self) -> int:
-        """How many requests `step` has still to tell of."""
+        """The number of requests that `step` has still to tell of."""
         return len(self._flight)
 
     def update_policy(self, policy: str) -> None:
-        """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
+        """Declare that the weights of `policy` have changed. Its version goes up by one, unless it has gone up already.
 
-        Samples that are running begin again. Parameters that are written to without this, past `Learner` and `Policies.load`,
-        leave samples of neither the old weights nor the new.
+        Samples that are running begin again. If parameters are written to without this call, other than by `Learner` and
+        `Policies.load`, running samples mix old and new weights.
 
         Raises: ValueError for an unknown policy.
         """

@@ -68,7 +68,7 @@ class VLLMEngine:
         return self._stats
 
     def update_policy(self, policy: str) -> None:
-        """The weights of `policy` have changed. Its version goes up by one, if whoever changed them has not counted already.
+        """Declare that the weights of `policy` have changed. Its version goes up by one, unless it has gone up already.
 
         Raises: ValueError for an unknown policy; ProbeError where vLLM does not follow.
         """
