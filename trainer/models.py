@@ -25,7 +25,7 @@ from trainer.config_file import build
 from trainer.kinds import check_fields
 from trainer.network import Base
 from trainer.network_checks import warn_of_inputs
-from trainer.pretrained import load_model, load_tokenizer
+from trainer.pretrained import class_of, load_model, load_tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 _FILE = "policies.json"
@@ -212,7 +212,7 @@ class Policies:
         else:
             kept = {made.bases.get(a, made.name): folder / (cls.SHARED if made.paradigm == "shared" else a) for a in agents}
         there = {name: path for name, path in kept.items() if (path / "config.json").is_file()}
-        networks = {name: _load(str(path), made, safetensors=True) for name, path in there.items()}
+        networks = {name: _load(path, made, kind=class_of(path), safetensors=True) for name, path in there.items()}
         with naming(folder / _FILE, "parameters of these networks as frozen"):
             for name, path in kept.items():
                 for frozen in record["frozen"].get(path.name, ()):
@@ -251,10 +251,10 @@ def _lora(config: ModelConfig) -> LoraConfig | None:
     return LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM")
 
 
-def _load(name: str, config: ModelConfig, *, safetensors: bool | None = None) -> PreTrainedModel:
+def _load(name: str | Path, config: ModelConfig, **options: Any) -> PreTrainedModel:
     """In fp32 where it is trained as a whole: the master weights lose nothing."""
     dtype = _DTYPES[config.dtype] if config.adapters else torch.promote_types(_DTYPES[config.dtype], torch.float32)
-    return load_model(name, dtype, safetensors=safetensors)
+    return load_model(name, dtype, **options)
 
 
 def _network(config: ModelConfig, name: str, given: PreTrainedModel | None, again: bool) -> PreTrainedModel:

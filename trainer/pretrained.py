@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -30,6 +31,24 @@ def load_model(
     """
     model: PreTrainedModel = _load(kind, name, dtype=dtype, use_safetensors=safetensors)
     return model
+
+
+def class_of(folder: Path) -> Any:
+    """The class that saved a network, for `load_model`: AutoModelForCausalLM does not know all that can be passed as objects.
+
+    That one is returned where config.json names no class of transformers that is of its model type and generates.
+
+    Raises: DamagedError for what is no configuration.
+    """
+    path = folder / "config.json"
+    with naming(path, "the configuration of a network"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        names = config.get("architectures") or [""]
+        kind: Any = getattr(transformers, names[0], None)
+        if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.can_generate()):
+            return AutoModelForCausalLM
+        own = kind.config_class
+        return kind if own is not None and own.model_type == config.get("model_type") else AutoModelForCausalLM
 
 
 def load_tokenizer(name: str | Path, **options: Any) -> Any:
