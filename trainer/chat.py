@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any
 
 from trainer.control_tokens import CUT, ControlTokens
@@ -206,7 +206,8 @@ class Chat:
         """What a sampled turn says, without its end; after what the generation prompt began of its thought, unless that is not
         wanted."""
         said = token_ids[:-1] if token_ids and token_ids[-1] in self.ends else token_ids
-        text = str(self.tokenizer.decode(list(said), skip_special_tokens=True))
+        parts = groupby(said, self.control.thoughts.__contains__)
+        text = "".join(str(self.tokenizer.decode(list(part), skip_special_tokens=not tags)) for tags, part in parts)
         return self.opening + text if thought else text
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from trainer.react import THINK, THOUGHT
+
 CUT = "\ufdd0"  # a noncharacter, which Unicode keeps for internal use; a text that has one gets U+FFFD for it
 _MARKUP = re.compile(r"[<>\[\]{}|]")
 _BARRED = re.compile(r"<[|｜].+>|<.+[|｜]>")  # only control tokens have this form; added tokens may be tags of HTML
@@ -20,12 +22,15 @@ class ControlTokens:
     Gemma's <end_of_turn> is only there), and two kinds of added tokens without that flag: those with a bar inside their angle
     brackets (DeepSeek's <｜User｜>, Qwen's <|fim_prefix|>), and those that look like markup and stand in a chat template
     (Qwen's <think> and <tool_call>). Other added tokens, such as runs of spaces, are ordinary text.
+
+    thoughts: the ids of <think> and </think> where the tokenizer declares them special; what an agent says keeps them.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         added = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
         special = {i: token.content for i, token in added.items() if token.special}
         special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        self.thoughts = frozenset(i for i, name in special.items() if name in (THINK, THOUGHT))
         special |= {i: token.content for i, token in added.items() if _BARRED.fullmatch(token.content)}
         templates = tokenizer.chat_template
         template = "\n".join(templates.values()) if isinstance(templates, dict) else str(templates)
@@ -37,7 +42,7 @@ class ControlTokens:
         normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
         if not any(added[i].normalized for i in self.names if i in added):
             normalizer = None
-        self._cut_special = _cutter(spelled, normalizer)
+        self._cut_special = _cutter(spelled - {THINK, THOUGHT}, normalizer)
         self._cut_all = _cutter(spelled | set(written.values()), normalizer)
 
     def cut(self, text: str, *, own: bool = False) -> str:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from chats import byte_tokenizer as spelled_tokenizer
 from chats import trl_template
 from scripted import ALONE, Counter, ScriptedEngine, add, say, tasks, tokenizer
 from test_trainer import arguments
@@ -14,11 +15,13 @@ from tiny_policies import byte_tokenizer, qwen3
 
 from trainer import VRGRPOTrainer
 from trainer.agents import single_agent
+from trainer.chat import chat_of
 from trainer.engine.base import SamplingParams
 from trainer.episode import Episode, Limits
 from trainer.play import Player, play
 from trainer.policies.engine import EnginePolicy
 from trainer.prompts_env import NAME, PromptsEnv, prompt_agents
+from trainer.react import Action, parse
 from trainer.rewards import format_reward
 
 LIMITS = Limits()
@@ -40,15 +43,33 @@ def played(template: str, before: str, limits: Limits = LIMITS) -> Player:
     return play(ScriptedEngine(write), setting(template), [episode], params=None)[0]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("template", "before"),
-    [
-        ("qwen3", "<think>\nThree is needed.\n</think>\n\n"),
-        ("qwen3_5_think", "Three is needed.\nAction: none\n</think>\n\n"),
-        ("deepseek_r1_distill", "Three is needed.\n</think>\n\n"),
-        ("qwen3_5_nothink", ""),
-    ],
-)
+THINKING = [
+    ("qwen3", "<think>\nThree is needed.\n</think>\n\n"),
+    ("qwen3_5_think", "Three is needed.\nAction: none\n</think>\n\n"),
+    ("deepseek_r1_distill", "Three is needed.\n</think>\n\n"),
+    ("qwen3_5_nothink", ""),
+]
+
+
+@pytest.mark.parametrize(("template", "before"), THINKING)
+@pytest.mark.parametrize("special", [True, False])
+def test_thoughts_are_read_where_their_tokens_are_special(template: str, before: str, special: bool) -> None:
+    said = f"{before}Action: a\nAction Input: {{}}"
+    tags = ("<think>", "</think>")
+    tokens = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<bos>", "<｜end▁of▁sentence｜>")
+    own = spelled_tokenizer(
+        tokens + tags * special, template=trl_template(template), added=tags * (not special), bos_token="<bos>"
+    )
+    chat = chat_of(own)
+    ids = own(f"{said}<|im_end|>", add_special_tokens=False)["input_ids"]
+    assert chat.text_of(ids) == chat.opening + said
+    thought = before.removeprefix("<think>").partition("</think>")[0].strip()
+    assert parse(chat.text_of(ids)) == Action("a", {}, thought)
+    whole = f"<think>\nhm\n</think>\n\n{said.rpartition('</think>')[2].strip()}"
+    assert chat.text_of(chat.reply_ids(whole)) == whole
+
+
+@pytest.mark.parametrize(("template", "before"), THINKING)
 def test_a_thinking_agent_solves_its_task(template: str, before: str) -> None:
     player = played(template, before)
     assert player.episode.outcome is not None
