@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import dacite
 import yaml
 
+from trainer.escaping import for_utf8
 from trainer.kinds import in_words, shown
 from trainer.reading import short
 
@@ -68,7 +69,11 @@ def read(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> 
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: expected a YAML file, got none")
         with open(path, encoding="utf-8") as file:
-            found = parse(file.read(MAX_TEXT + 1), str(path), places)
+            try:
+                text = file.read(MAX_TEXT + 1)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}: expected UTF-8, got an error: {error}") from None
+        found = parse(text, str(path), places)
         if found is not None and not isinstance(found, dict):
             raise ValueError(f"{path}: expected a mapping of keys to values, got {type(found).__name__}")
         values = found or {}
@@ -113,7 +118,7 @@ def parse(text: str, where: str, places: dict[Key, str] | None = None, prefix: K
     try:
         loader = _Loader(text)
         try:
-            node = loader.get_single_node()
+            node = _node(loader)
             if node is None:
                 return None
             _Walk(where, not prefix, {} if places is None else places).visit(node, prefix, 0)
@@ -124,6 +129,14 @@ def parse(text: str, where: str, places: dict[Key, str] | None = None, prefix: K
         raise ValueError(f"{where}: expected YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise ValueError(f"{where}: expected at most {MAX_DEPTH} levels of nesting, got more") from None
+
+
+def _node(loader: _Loader) -> yaml.Node | None:
+    """The text's value as nodes. Raises: YAMLError, also for the scanner's numbers without end and escapes beyond Unicode."""
+    try:
+        return loader.get_single_node()
+    except (ValueError, ArithmeticError) as error:
+        raise yaml.YAMLError(str(error)) from None
 
 
 class _Walk:
@@ -145,7 +158,7 @@ class _Walk:
         elif isinstance(node, yaml.SequenceNode):
             for inner in node.value:
                 self.visit(inner, key, depth + 1)
-        elif (wrong := _out_of_range(node)) is not None:
+        elif (wrong := _expected(node)) is not None:
             raise ValueError(f"{self._place(node)}: {'.'.join(key)}: expected {wrong}, got {short(node.value)}")
 
     def _mapping(self, node: yaml.MappingNode, key: Key, depth: int) -> None:
@@ -155,6 +168,8 @@ class _Walk:
                 raise ValueError(f"{self._place(name)}: expected a text as key, got a {name.id}")
             inner = (*key, str(name.value))
             place = self._place(name)
+            if for_utf8(inner[-1]) != inner[-1]:
+                raise ValueError(f"{place}: expected a key that UTF-8 can hold, got {short(inner[-1])}")
             if inner in seen:
                 raise ValueError(f"{place}: {'.'.join(inner)}: expected once, got twice")
             seen.add(inner)
@@ -165,14 +180,14 @@ class _Walk:
         return f"{self.where}:{node.start_mark.line + 1}" if self.by_line else self.where
 
 
-def _out_of_range(node: yaml.Node) -> str | None:
-    """The range that a number is outside of, in words; None for any other value."""
+def _expected(node: yaml.Node) -> str | None:
+    """The bound that a number or a text breaks, in words; None for one that is within them."""
     kind, text = node.tag.rpartition(":")[2], str(node.value).replace("_", "").lstrip("+-")
     if kind == "int" and len(text) > MAX_DIGITS:
         return f"a whole number of at most {MAX_DIGITS:,} digits"
     if kind == "float" and _FLOAT.match(text) and text.lower() not in (".inf", ".nan") and math.isinf(float(text)):
         return "a number that a float can hold"
-    return None
+    return None if for_utf8(text) == text else "text that UTF-8 can hold"
 
 
 def _tuples(value: Any) -> Any:

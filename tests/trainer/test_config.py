@@ -176,6 +176,11 @@ ENDLESS = {
     "seed: !!int ''": r"a.yaml: expected YAML: expected a value of tag:yaml.org,2002:int, got ''",
     "? [a]\n: b": r"a.yaml:1: expected a text as key, got a sequence$",
     "\0": r"a.yaml: expected YAML: unacceptable character",
+    'output_dir: "\\UFFFFFFFF"': r"a.yaml: expected YAML: ",
+    'output_dir: "\\U00110000"': r"a.yaml: expected YAML: chr\(\) arg not in range",
+    f"%YAML {'1' * 5_000}.1\n---\nseed: 1": r"a.yaml: expected YAML: Exceeds the limit",
+    'output_dir: "a\\ud800"': r"a.yaml:1: output_dir: expected text that UTF-8 can hold, got 'a\\ud800'$",
+    'data:\n  "\\udfff": 1': r"a.yaml:2: expected a key that UTF-8 can hold, got '\\udfff'$",
 }
 
 
@@ -186,6 +191,12 @@ def test_no_file_asks_for_endless_work(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=ENDLESS[text]):
         TrainConfig.load(tmp_path / "a.yaml")
     assert time.process_time() - begin < 3
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("# é\nseed: 1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a.yaml: expected UTF-8, got an error: 'utf-8' codec can't decode byte 0xe9"):
+        TrainConfig.load(tmp_path / "a.yaml")
 
 
 def test_aliases_and_the_largest_seed_are_read(tmp_path: Path) -> None:
