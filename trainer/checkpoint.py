@@ -141,7 +141,7 @@ def read_folder(path: Path) -> dict[str, Any]:
     file = path / STATE
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{file}: expected the JSON that a run wrote, got an error: {error}") from None
     if not isinstance(state, dict):
         raise DamagedError(f"{file}: expected a JSON object, got {state!r}")

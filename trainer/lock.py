@@ -20,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from trainer.reading import load_json
+
 LOCK = ".lock"
 CONFIG = "config.yaml"  # what makes a folder a run's
 
@@ -131,7 +133,7 @@ def _holder(file: BinaryIO) -> str:
     """Who holds it, as far as that is written yet."""
     file.seek(0)
     try:
-        who = dict(json.loads(file.read()))
+        who = dict(load_json(file.read()))
         return f"held by process {who['pid']} on {who['host']} since {who['since']}"
     except (ValueError, KeyError, TypeError):
         return "held by another process"

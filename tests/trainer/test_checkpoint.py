@@ -139,7 +139,7 @@ def test_checkpoints_from_before_there_were_checksums(tmp_path: Path) -> None:
             last = checkpoints.latest()
         assert last is not None
         assert last.state["step"] == 1
-    for text in ("[1]", "{", "\udcff"):
+    for text in ("[1]", "{", "\udcff", "[" * 100_000, '{"step": ' + "9" * 5_000 + "}"):
         (tmp_path / "step-1" / "state.json").write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(DamagedError, match=r"step-1/state.json: expected (the JSON that a run wrote|a JSON object), got"):
             checkpoints.latest()

@@ -40,6 +40,10 @@ def test_the_second_is_told_who_holds_it_until_that_is_killed(tmp_path: Path) ->
     )
     with pytest.raises(FolderInUseError, match=who):
         FolderLock(tmp_path)
+    for text in ("", "{", "[" * 100_000, "5", '{"pid": 1}'):  # not written yet, or by something else
+        (tmp_path / LOCK).write_text(text)
+        with pytest.raises(FolderInUseError, match=rf"{tmp_path}: expected .*, got one held by another process; wait"):
+            FolderLock(tmp_path)
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     child.join()
