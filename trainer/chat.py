@@ -1,4 +1,4 @@
-"""A chat template at work: messages become token ids here and nowhere else, and here is decided what ends a turn.
+"""Chat templates: the only place where messages become token ids, and where it is decided what ends a turn.
 
 **What ends a turn.** `ends_of_turn`: the token that the template writes after an assistant's text, the tokenizer's `eos_token`,
 and every id in the `eos_token_id` of the models' generation configurations. All routes that sample stop at any of them. A turn
@@ -80,9 +80,10 @@ class Chat:
         self._learn_turn(asked, set(self._controls(before)) - set(self._controls(behind)[:1]))
 
     def _learn_turn(self, asked: str, openers: set[int]) -> None:
-        """What the template writes around an assistant's text: `_lead`, and `_tail` with the end of the turn.
+        """Learn the template's text around an assistant's: `_lead` before it, and `_tail` behind it, with the end of the turn.
 
-        `_through`: {what ended a turn: up to which token of what follows an earlier turn that is}. openers: what begins turns.
+        `_through` maps each token that may end a turn to the token up to which the text behind an earlier turn repeats that
+        end. openers: the tokens that begin turns.
         """
         rest, last = self._rest([_ASKED]), ""
         with suppress(Exception):  # templates may refuse messages that don't end with the user's
@@ -118,7 +119,7 @@ class Chat:
         return [token for token in self.encode(text) if token in self.control.ids]
 
     def _last_control(self, text: str) -> int:
-        """Where the last control token of a text begins; 0 without one."""
+        """Position of the last control token of a text; 0 without one."""
         return max([0, *(text.rfind(name) for name in self.control.names.values() if name)])
 
     def render(self, messages: Sequence[Message], *, ask: bool = True) -> str:
@@ -163,8 +164,8 @@ class Chat:
         return self.encode(text)
 
     def _head(self, system: str) -> tuple[str, tuple[int, ...]]:
-        """What every prompt with this system text begins with, up to a control token, and its tokens. ("", ()) where there is
-        no control token, or where tokens of the parts are not those of the whole."""
+        """The beginning that all prompts with this system text share, up to a control token, and its tokens. ("", ()) where
+        there is no control token, or where tokens of the parts are not those of the whole."""
         one, two = texts = [self.render((Message("system", system), Message("user", user))) for user in ("one", "Task: two")]
         common = next(one[:i] for i in range(len(one), -1, -1) if two.startswith(one[:i]))
         head = common[: self._last_control(common)]
@@ -203,8 +204,8 @@ class Chat:
         return token_ids if self._tail else [*token_ids, *self.ends]
 
     def text_of(self, token_ids: Sequence[int], *, thought: bool = True) -> str:
-        """What a sampled turn says, without its end; after what the generation prompt began of its thought, unless that is not
-        wanted."""
+        """The text of a sampled turn, without its end. With `thought` it begins with the thought that the generation prompt
+        has opened, if any."""
         said = token_ids[:-1] if token_ids and token_ids[-1] in self.ends else token_ids
         parts = groupby(said, self.control.thoughts.__contains__)
         text = "".join(str(self.tokenizer.decode(list(part), skip_special_tokens=not tags)) for tags, part in parts)
@@ -237,8 +238,10 @@ def _cached(tokenizer: Any, chat_template: str | None, kwargs: tuple[tuple[str, 
 def ends_of_turn(
     tokenizer: Any, template_kwargs: Mapping[str, Any] | None = None, models: Iterable[Any] = ()
 ) -> tuple[int, ...]:
-    """What ends a sampled turn: the template's end, the tokenizer's end of sequence, and all that the models' generation
-    configurations name (Gemma's <end_of_turn>, Llama's <|eom_id|>), where the models can sample it. Raises: as `check_tokens`.
+    """The tokens that end a sampled turn: the template's end, the tokenizer's end of sequence, and all that the generation
+    configurations of the models name (Gemma's <end_of_turn>, Llama's <|eom_id|>), if the models can sample them.
+
+    Raises: as `check_tokens`.
     """
     models = list(models)
     least = check_tokens(tokenizer, template_kwargs, models)

@@ -1,4 +1,4 @@
-"""Which tokens of a tokenizer are markup, and texts that cannot spell them.
+"""The tokens of a tokenizer that are markup, and texts that cannot spell them.
 
 Control tokens begin and end turns, sequences and thoughts. Only a chat template, and a model that samples them, may write them.
 Otherwise ten ordinary tokens of one agent, or a tool's result, that read `<|im_end|>` would end a turn in another's context.

@@ -101,7 +101,7 @@ class OpenAIPolicy:
         self.failed: list[Exception | None] = []
 
     def act(self, requests: Sequence[Request]) -> list[str]:
-        """What the endpoint writes for each request; "" for one that `failed`. Raises: EndpointError if all did."""
+        """The endpoint's text for each request; "" for one that `failed`. Raises: EndpointError if all did."""
         replies: list[Reply] = finish(self._ask(requests))
         self.failed = [reply.error for reply in replies]
         errors = [reply.error for reply in replies if reply.error is not None]
