@@ -114,9 +114,14 @@ def _value(match: re.Match[str]) -> Fraction:
 
 def worded_quantities(text: str) -> list[Quantity]:
     """The same of numbers in words: those with a unit, and those that count something in any case."""
+    return list(_worded_quantities(text))
+
+
+@lru_cache(maxsize=4096)
+def _worded_quantities(text: str) -> tuple[Quantity, ...]:
     text = _without_dates(text)
     found = [(number, _unit_at(text, number.end)) for number in worded(text)]
-    return [Quantity(number.value, unit) for number, unit in found if unit is not None or number.counts_alone]
+    return tuple(Quantity(number.value, unit) for number, unit in found if unit is not None or number.counts_alone)
 
 
 def kind_of(unit: str) -> str:
