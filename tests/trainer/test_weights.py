@@ -8,6 +8,7 @@ import torch
 from tiny_policies import AGENTS, policies
 
 import trainer.engine.vllm as vllm
+from trainer.checksums import SUMS
 from trainer.engine import SamplingParams
 from trainer.engine.local import LocalConfig, LocalEngine
 from trainer.engine.vllm_network import Answer, Wanted
@@ -107,12 +108,13 @@ def test_one_adapter_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_load_that_fails_half_way(tmp_path: Path) -> None:
-    """The first policy's weights are there already, and count."""
+    """The first policy's weights are there already, and count. With checksums the folder would be refused before."""
     made = policies()
     folder, _ = saved(made, tmp_path)
     engine = LocalEngine(made)
     before = say(engine)
     (folder / AGENTS[-1] / "adapter_model.safetensors").unlink()
+    (folder / SUMS).unlink()
     with pytest.raises(FileNotFoundError, match=r"expected a PEFT folder with adapter_model\.safetensors"):
         made.load(folder)
     after = say(engine)
