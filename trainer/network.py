@@ -16,6 +16,7 @@ import himakernels.integrations.transformers as hf
 from himakernels import PackedTree
 from himakernels.integrations.peft import packed_adapters, train_adapters
 from himakernels.integrations.peft_checks import check_model, lora_layers
+from himakernels.integrations.transformers_models import check_decoder
 from trainer.network_checks import check_network, plain_attention
 from trainer.network_files import put
 from trainer.pretrained import load_adapter, load_model
@@ -39,7 +40,7 @@ class Base:
 
     Raises:
         ValueError: more policies than a network without adapters has, a name that PEFT can't take.
-        ValueError, NotImplementedError: see `check_network`; adapters that `packed_adapters` does not run.
+        ValueError, NotImplementedError: see `check_network`; decoders and adapters that `hidden_states` does not run.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Base:
             self.model = get_peft_model(model, copy.deepcopy(lora), adapter_name=self.policies[0])
             for policy in self.policies[1:]:
                 self.model.add_adapter(policy, copy.deepcopy(lora))
-            check_model(self.model, set(self.policies), check_base=False)  # now, not at the first generation
+            check_model(self.model, set(self.policies), check_base=False)
             self._trained = train_adapters(self.model, self.policies)
             self._masters = self._trained
         else:
@@ -77,6 +78,7 @@ class Base:
         self._generates: str | None = None  # a policy, plainly; _DECODES: any; None: it trains
         self.weights_ids = WeightsIds(self.policies)  # `load` and `publish` renew them; whoever writes to `parameters` must
         self.model.train()
+        check_decoder(self.network, hf.ATTENTION)  # like the adapters, before anything is done with it
 
     @property
     def device(self) -> torch.device:

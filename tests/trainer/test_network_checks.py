@@ -15,6 +15,8 @@ from transformers import (
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
+    JambaConfig,
+    JambaForCausalLM,
     PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -116,3 +118,25 @@ def test_adapters_of_routers_and_experts(target_modules: Any, moved: str, left: 
         NotImplementedError, match=rf"^adapter 'a': expected no target_parameters, got {moved}: .*modules{left}$"
     ):
         Policies.create(config, ("a",), tokenizer=byte_tokenizer(), models={"mine": experts()})
+
+
+def mamba() -> PreTrainedModel:
+    sizes = {**TEXT, "attn_layer_period": 2, "attn_layer_offset": 0, "num_experts": 1, "use_mamba_kernels": False}
+    return JambaForCausalLM(JambaConfig(**sizes))
+
+
+@pytest.mark.parametrize("paradigm", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (qwen_vl, r"expected one position a token, got model_type 'qwen2_5_vl_text' with multi-modal positions"),
+        (mamba, r"expected layers of types full_attention, sliding_attention, got model_type 'jamba'"),
+        (lambda: qwen3(attention_dropout=0.1), r"expected .*attention_dropout 0 in training"),
+    ],
+    ids=["m-rope", "mamba", "dropout"],
+)
+def test_decoders_that_are_not_trained(make: Callable[[], PreTrainedModel], message: str, paradigm: str) -> None:
+    """Refused when the policies are made, not at the first generation."""
+    config = ModelConfig(name="mine", paradigm=paradigm, target_modules=("q_proj",), device="cpu")  # type: ignore[arg-type]
+    with pytest.raises((NotImplementedError, ValueError), match=f"^model: {message}"):
+        Policies.create(config, ("qa",), tokenizer=byte_tokenizer(), models={"mine": make()})
