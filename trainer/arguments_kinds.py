@@ -49,13 +49,18 @@ def check_text(rows: Sequence[Any], tests: Sequence[Any], model: str) -> None:
     """NotImplementedError for rows that bring images, videos or sounds, which no model here gets to see."""
     for name, tasks in (("train_dataset", rows), ("eval_dataset", tests)):
         for number, task in enumerate(tasks):
-            column = next((column for column in _MEDIA if isinstance(task, Mapping) and task.get(column) is not None), None)
+            column = next((column for column in _MEDIA if isinstance(task, Mapping) and _is_given(task.get(column))), None)
             if column is not None:
                 raise NotImplementedError(
                     f"{name}[{number}]: expected a prompt of text alone, got a column {column!r}, without which the model "
                     f"{model!r} would be trained: not built; remove the column, or give it another name if only reward "
                     "functions or tools read it"
                 )
+
+
+def _is_given(value: Any) -> bool:
+    """False for None and, as in TRL, for an empty list of images."""
+    return value is not None and not (isinstance(value, list | tuple) and not value)
 
 
 def check_call(name: str, function: Any, expected: str, *arguments: Any) -> None:

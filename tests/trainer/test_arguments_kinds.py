@@ -192,7 +192,7 @@ def test_rows_that_are_more_than_text(column: str) -> None:
                 environment_factory=Environment,
                 agents=agents,
             )
-    empty = [{"prompt": "c", column: None}] * 8
+    empty = [{"prompt": "c", column: value} for value in (None, [], ())] * 3
     VRGRPOTrainer(gemma, None, reward, empty, processing_class=byte_tokenizer())
 
 
