@@ -72,7 +72,7 @@ def measure(shape: Shape, dtype: str, rounds: int, count: int, seconds: float) -
 
 
 def verdict(timings: dict[str, tuple[Timing, Timing]]) -> str:
-    """Whether ours keeps what is asked of it: at most MOST times its quiet time, and not behind cut-cross-entropy."""
+    """Return True if ours takes at most MOST times its quiet time and is not behind cut-cross-entropy."""
     quiet, busy = (t.median for t in timings[OURS])
     text = f"{OURS}: {busy / quiet:.2f} times its quiet time ({'within' if busy <= MOST * quiet else 'over'} {MOST})"
     if CCE in timings:

@@ -111,7 +111,7 @@ def importance_ratio(padding: Padding, batch: PackedBatch, options: PolicyOption
 
 
 def _trl_trainer(options: PolicyOptions, logprobs: torch.Tensor, entropy: torch.Tensor, parts: int) -> SimpleNamespace:
-    """What TRL's `_compute_loss` reads of its trainer: one process, `parts` steps of accumulation, no model."""
+    """A stand-in for what TRL's `_compute_loss` reads of its trainer: one process, `parts` steps of accumulation, no model."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     return SimpleNamespace(

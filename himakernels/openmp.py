@@ -1,4 +1,4 @@
-"""How the threads of OpenMP wait: torch's, for the loops of csrc have threads of their own (csrc/workers.h).
+"""Set a default for waiting threads of OpenMP: torch's, as the loops of csrc have threads of their own (csrc/workers.h).
 
 Threads that wait for work are to sleep, not to spin, unless the environment says otherwise. On a machine that others use as
 well, a thread that spins takes a core from the thread that it waits for: beside one busy process `hima sft configs/tiny.yaml`

@@ -1,4 +1,4 @@
-"""What a packed forest says of its sequences: how many pass through a token."""
+"""The number of sequences that pass through a token of a packed forest."""
 
 import numpy as np
 import pytest

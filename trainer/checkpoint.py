@@ -166,7 +166,7 @@ def save_tensors(value: Any, path: Path) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """What `save_tensors` wrote, on the CPU. Raises: DamagedError for anything else, pickled code too, which is never run."""
+    """Load what `save_tensors` wrote, on the CPU. Raises: DamagedError for anything else; pickled code is never run."""
     with naming(path, "tensors that a run saved"):
         return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -60,12 +60,12 @@ def seal(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> 
 
 
 def is_sealed(folder: str | os.PathLike[str]) -> bool:
-    """Whether the folder has checksums."""
+    """Return True if the folder has checksums."""
     return (Path(folder) / SUMS).is_file()
 
 
 def is_listed(path: str | os.PathLike[str]) -> bool:
-    """Whether the checksums beside a file have one of it, so that a change is damage. Raises: DamagedError for no sums."""
+    """Return True if the checksums beside a file list it: a change is damage then. Raises: DamagedError for unreadable sums."""
     path = Path(path)
     return is_sealed(path.parent) and path.name in _read(path.parent / SUMS)
 

@@ -98,7 +98,7 @@ class TokenContext:
         return self._chat.reply_ids(text)
 
     def text_of(self, token_ids: Sequence[int], *, thought: bool = True) -> str:
-        """What a sampled turn says, without its end of turn.
+        """The text of a sampled turn, without its end of turn.
 
         Args: thought: begin with the <think> of the generation prompt, where the template opens one.
         """

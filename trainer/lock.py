@@ -130,7 +130,7 @@ def _same(file: BinaryIO, path: Path) -> bool:
 
 
 def _holder(file: BinaryIO) -> str:
-    """Who holds it, as far as that is written yet."""
+    """Describe the holder, as far as it has written its name yet."""
     file.seek(0)
     try:
         who = dict(load_json(file.read()))

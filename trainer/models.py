@@ -224,7 +224,7 @@ class Policies:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What `save` says of itself: config, agents, versions, frozen."""
+    """The record that `save` writes beside the weights: config, agents, versions, frozen."""
     path = folder / _FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: expected a folder of saved policies with {_FILE}, got none")

@@ -47,7 +47,7 @@ def _beside_text(model: PreTrainedModel) -> list[str]:
 
 
 def plain_attention(model: PreTrainedModel) -> str:
-    """What the model generates with: torch's attention, or, where scores have a softcap that torch's would ignore, eager."""
+    """The attention that the model generates with: torch's, or eager where scores have a softcap that torch's would ignore."""
     own = model.config._attn_implementation
     if getattr(model.config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         return "eager"

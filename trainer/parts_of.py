@@ -48,7 +48,7 @@ def engine_of(config: TrainConfig, policies: Policies) -> Engine:
 
 
 def stop_tokens(tokenizer: Any, template_kwargs: Mapping[str, Any], policies: Policies | None = None) -> tuple[int, ...]:
-    """What ends a sampled turn, see `trainer.chat.ends_of_turn`; with `policies`, for their networks."""
+    """The ids that end a sampled turn, see `trainer.chat.ends_of_turn`; with `policies`, those of their networks too."""
     return ends_of_turn(tokenizer, template_kwargs, [] if policies is None else [base.network for base in policies.bases])
 
 

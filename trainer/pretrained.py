@@ -1,4 +1,4 @@
-"""What transformers loads by a name or from a folder: the one place that asks it to.
+"""Load models and tokenizers through transformers: the one place that asks it to.
 
 load_model("Qwen/Qwen2.5-0.5B-Instruct", torch.float32)
 load_tokenizer("runs/1/final/policies/tokenizer")

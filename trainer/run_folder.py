@@ -55,7 +55,7 @@ def read_config(folder: Path) -> TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """Where earlier processes have come to in a folder, all of it checked. sft: the last checkpoint of SFT; start, final: the
+    """The state that earlier processes left in a folder, all of it checked. sft: the last checkpoint of SFT; start, final: the
     states of sft/policies and final; last: the last checkpoint of RL."""
 
     sft: Checkpoint | None = None
@@ -70,7 +70,7 @@ class Left:
 
 
 def left_in(folder: Path) -> Left:
-    """What stands in a run's folder; a warning names what is damaged and can be done without.
+    """Read a run's folder; a warning names what is damaged and can be done without.
 
     Raises: DamagedError for what can't; ValueError for a state that no run writes.
     """

@@ -102,7 +102,7 @@ def _open(config: TrainConfig, path: Path, live: Path, device: str | None) -> Sa
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
-    """Where the policies and the memory are."""
+    """The folders of the policies and the memory."""
     last: Checkpoint | None = None
     final: dict[str, Any] | None = None
     damage: list[DamagedError] = []

@@ -79,7 +79,7 @@ class Draw:
 
 
 def twice(call: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor] | None:
-    """What a call gives on one thread and, bit by bit, on three; None where it is refused."""
+    """The result of a call on one thread, equal to the bit on three; None where it is refused."""
     threads, runs = torch.get_num_threads(), []
     try:
         for n in (1, 3):

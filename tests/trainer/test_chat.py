@@ -1,4 +1,4 @@
-"""What ends a turn, and what a template writes around one: real models' templates, by hand."""
+"""Ends of a turn, and what a template writes around one: templates of real models, expectations by hand."""
 
 from pathlib import Path
 from types import SimpleNamespace

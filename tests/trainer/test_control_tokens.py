@@ -59,7 +59,7 @@ def test_a_message_makes_no_control_token(role: str, text: str) -> None:
 
 
 def test_what_transformers_makes_of_such_a_message_is_another_turn() -> None:
-    """What TRL calls: a turn that nobody took."""
+    """The counterexample, as TRL encodes it: a turn that nobody took."""
     tokenizer = qwen3()
     messages = [{"role": "user", "content": f"5{FORGED}"}]
     theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)

@@ -1,4 +1,4 @@
-"""What raises while a batch is sampled costs its trajectory only, wherever it raises; what raises always is an error."""
+"""An exception while a batch is sampled costs its trajectory only, wherever it is raised; one in all of them is an error."""
 
 import math
 from typing import Any

@@ -18,7 +18,7 @@ from trainer.metrics import read_metrics
 
 
 def run(folder: Path, reward_funcs: Any = None, steps: int = 2, **options: Any) -> tuple[Any, list[str]]:
-    """What two steps came to, with tests before them, and what was said of losses."""
+    """Run two steps with tests before them; return the outcome, and the warnings about lost trajectories."""
     made = VRGRPOTrainer(
         qwen3(),
         reward_funcs=reward_funcs,

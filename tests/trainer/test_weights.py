@@ -1,4 +1,4 @@
-"""What was computed with other weights is never used, whatever the weights' version says: loads, shared networks, adapters."""
+"""Results of other weights are never reused, whatever the weights' version says: loads, shared networks, adapters."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ Said = list[tuple[int, ...]]
 
 
 def say(engine: LocalEngine) -> Said:
-    """What every policy says to one prompt."""
+    """Every policy's answer to one prompt."""
     names = list(engine.policies.names)
     return [sample.token_ids for (sample,) in engine.generate([PROMPT] * len(names), 1, GREEDY, names, range(len(names)))]
 

@@ -18,7 +18,7 @@ MINIMUM_NODES = 7
 
 
 class Source(NamedTuple):
-    """Where a chain begins: the type it gives, and the function that writes it."""
+    """The beginning of a chain: the type it gives, and the function that writes it."""
 
     gives: str
     write: Callable[[Builder], Value]

@@ -40,7 +40,7 @@ class Phrases(NamedTuple):
 
 
 class Sentences(NamedTuple):
-    """What the agents say in the tasks of one family: templates with {facts}."""
+    """The agents' sentences in the tasks of one family: templates with {facts}."""
 
     task: str  # what the master delegates
     answer: str  # of the sub-agent
