@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.reading import lines as all_lines
-from trainer.reading import load_json
+from trainer.reading import lines_of, load_json
 
 
 def line(record: Mapping[str, Any]) -> str:
@@ -59,12 +58,14 @@ def write(path: str | os.PathLike[str], records: Iterable[Mapping[str, Any]]) ->
 
 
 def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """(number from 1, text with its end) of the lines that are not blank.
+    """Yield (number from 1, text with its end) of the lines that are not blank.
 
-    Bytes that are no UTF-8 become lone surrogates, which `record_of` refuses; `surrogateescape` writes the same bytes back.
-    Raises: as `trainer.reading.lines`.
+    Bytes that are not UTF-8 become lone surrogates, which `record_of` refuses; `surrogateescape` writes the same bytes back.
+
+    Raises: OSError; ValueError for a line of more than 2^24 characters.
     """
-    yield from ((number, text) for number, text in all_lines(path, errors="surrogateescape") if text.strip())
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        yield from ((number, text) for number, text in lines_of(file, os.fspath(path)) if text.strip())
 
 
 def record_of(text: str, names: Sequence[str] = ()) -> dict[str, Any]:

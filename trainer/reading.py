@@ -9,7 +9,6 @@ walks through nested JSON recurses as deep as it is nested.
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -80,17 +79,13 @@ def check_seed(name: str, value: object) -> int:
     return value
 
 
-def lines(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterator[tuple[int, str]]:
-    """(number, text) of the lines of a UTF-8 file, counted from 1, each with its newline.
-
-    Raises: OSError; ValueError for a line of more than 2^24 characters, and by `errors` for what isn't UTF-8.
-    """
-    with open(path, encoding="utf-8", errors=errors) as file:
-        yield from lines_of(file, os.fspath(path))
-
-
 def lines_of(file: TextIO, name: str) -> Iterator[tuple[int, str]]:
-    """The same of a file that is open. Args: name: what errors call it."""
+    """Yield (number from 1, text with its end) of the lines of an open file.
+
+    Args: name: the file's, for errors.
+
+    Raises: ValueError for a line of more than 2^24 characters.
+    """
     for number in count(1):
         text = file.readline(MAX_LINE + 1)
         if not text:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer import reading
 from trainer.jsonlines import append, line, lines, objects, write
 
 ENDS = "\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # where `str.splitlines` cuts
@@ -48,6 +49,16 @@ def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
     assert path.read_text() == '{"step": 1}\n{"step": 2, "te\n{"step": 3}\n'
     with pytest.raises(ValueError, match=r"x.jsonl:2: expected a JSON object, got an error"):
         objects(path)
+
+
+def test_a_line_ends_at_a_newline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blank lines count and are not read; a long line is not read to its end."""
+    path = tmp_path / "a"
+    path.write_bytes("a\u2028b\r\nc\rd\n\n \t\n".encode() + b"\xff")
+    assert list(lines(path)) == [(1, "a\u2028b\r\n"), (2, "c\rd\n"), (5, "\udcff")]
+    monkeypatch.setattr(reading, "MAX_LINE", 100)
+    with pytest.raises(ValueError, match="/dev/zero: line 1: expected at most 100 characters, got more"):
+        list(lines("/dev/zero"))
 
 
 def _limited(path: Path) -> None:

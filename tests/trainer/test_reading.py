@@ -4,15 +4,13 @@ import json
 import math
 import time
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import reading
-from trainer.reading import DepthError, exact, lines, load_json, short
+from trainer.reading import DepthError, exact, load_json, short
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -94,15 +92,6 @@ def test_what_is_no_exact_number_is_an_error_at_once(value: object) -> None:
     with pytest.raises(ValueError, match="expected a number"):
         exact(value)
     assert time.process_time() - begin < 0.5
-
-
-def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a"
-    path.write_bytes("a\u2028b\r\nc\n\nd".encode())
-    assert list(lines(path)) == [(1, "a\u2028b\n"), (2, "c\n"), (3, "\n"), (4, "d")]
-    monkeypatch.setattr(reading, "MAX_LINE", 100)
-    with pytest.raises(ValueError, match="/dev/zero: line 1: expected at most 100 characters, got more"):
-        list(lines("/dev/zero"))
 
 
 def test_a_value_in_a_message_is_short() -> None:

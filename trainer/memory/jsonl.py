@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trainer.escaping import for_json
+from trainer.jsonlines import lines
 from trainer.memory.memory import Memory, check_text
 from trainer.memory.store import Entry
-from trainer.reading import lines, load_json, short
+from trainer.reading import load_json, short
 
 FIELDS = ("agent", "key", "strategy", "weight", "reward", "uses", "last_use", "episode", "step")
 REQUIRED = FIELDS[:3]
@@ -72,14 +73,12 @@ def export_entries(entries: Iterable[Entry], path: str | os.PathLike[str]) -> in
 
 
 def read_entries(path: str | os.PathLike[str]) -> Iterator[Entry]:
-    """The entries of a file; empty lines are skipped.
+    """Yield the entries of a file; blank lines are skipped.
 
     Raises:
         ValueError: the first bad line: its number and what is wrong.
     """
     for number, line in lines(path):
-        if not line.strip():
-            continue
         try:
             yield from_line(line)
         except ValueError as error:

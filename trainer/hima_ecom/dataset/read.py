@@ -13,8 +13,9 @@ from trainer.hima_ecom.checkers import problems
 from trainer.hima_ecom.dataset.samples import Sample
 from trainer.hima_ecom.tasks.task import COLUMNS, LANGUAGES, SPLITS, Task
 from trainer.hima_ecom.tools.registry import is_text
+from trainer.jsonlines import lines
 from trainer.react import Malformed, parse
-from trainer.reading import lines, load_json, short
+from trainer.reading import load_json, short
 
 AGENTS = ("master", "qa", "efc", "gfc", "math")
 _TEXTS = ("id", "query", "final_response", "family")
@@ -56,9 +57,9 @@ def read_samples(path: str | Path) -> list[Sample]:
 
 
 def validate(path: str | Path) -> Iterator[Problem]:
-    """Every problem of every line. Raises: FileNotFoundError; ValueError for a line without an end (see `reading.lines`)."""
+    """Every problem of every line. Raises: FileNotFoundError; ValueError for a line of more than 2^24 characters."""
     seen: dict[str, int] = {}
-    for line, text in _lines(Path(path)):
+    for line, text in lines(path):
         try:
             record = load_json(text)
         except ValueError as error:
@@ -82,12 +83,7 @@ def _checked(path: Path) -> list[tuple[int, dict[str, Any]]]:
     found = list(validate(path))
     if found:
         raise InvalidDatasetError(path, found)
-    return [(line, load_json(text)) for line, text in _lines(path)]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, text) of the lines that are not blank; bytes that are not UTF-8 are replaced, and no JSON afterwards."""
-    return ((number, text) for number, text in lines(path, errors="surrogateescape") if text.strip())
+    return [(line, load_json(text)) for line, text in lines(path)]
 
 
 def _task_defaults(line: int, split: str, record: dict[str, Any]) -> dict[str, Any]:
