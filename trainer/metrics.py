@@ -1,4 +1,4 @@
-"""What a run tells: scalars as JSON lines and for TensorBoard, sample episodes, each written when it happens.
+"""The metrics of a run: scalars as JSON lines and for TensorBoard, sample episodes, each written when it happens.
 
 metrics = Metrics("runs/1")
 metrics.log("train", 3, {"rollout/reward": 1.2, "learner/loss": 0.1})

@@ -39,7 +39,7 @@ Log = Callable[[str, int, Mapping[str, float]], None]
 
 
 class Run:
-    """What is trained, and by what. Stages: SFT, which leaves `policies`; then RL, from `begin` on.
+    """A run that goes on: its parts and its place. Stages: SFT, which leaves `policies`; then RL, from `begin` on.
 
     Args:
         config: also written to the folder.
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def sft_folder(self) -> Path:
-        """Where SFT writes."""
+        """The folder of SFT."""
         return self.folder / "sft"
 
     @property
@@ -121,12 +121,12 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether an earlier process came to the end of what is asked for now."""
+        """True once an earlier process came to the end of what is asked for now."""
         at: dict[str, Any] = self.left.last.state if self.left.last is not None else {"step": 0, "seconds": 0.0}
         return (self.left.final or {}).get("step") == at["step"] and self.is_over(at["step"], at["seconds"])
 
     def is_over(self, step: int, seconds: float) -> bool:
-        """Whether no step begins after so many, which took so long."""
+        """Return True if no step begins after so many, which took so long."""
         steps, limit = self.config.max_steps, self.config.max_seconds
         return (steps is not None and step >= steps) or (limit is not None and seconds >= limit)
 
@@ -180,7 +180,7 @@ class Run:
         return path
 
     def close(self) -> None:
-        """Files, and the folder, are let go."""
+        """Close the files and release the folder."""
         self.metrics.close()
         if self.memory is not None:
             self.memory.close()
@@ -264,7 +264,7 @@ class Run:
 
 
 def _named(tasks: Sequence[Any], number: int) -> str:
-    """What tells a task from others: its `id`, or all of a row that has none."""
+    """Return what tells a task from others: its `id`, or all of a row that has none."""
     task, name = tasks[number], task_id(tasks, number)
     if name != str(number):
         return name

@@ -146,7 +146,7 @@ def step(run: Run) -> float:
 
 
 def train_sequences(groups: Sequence[NodeGroup], selection: Selection) -> list[TrainSequence]:
-    """What the learner is given: the siblings of the selected groups."""
+    """Make the sequences that the learner is given: the siblings of the selected groups."""
     return [
         TrainSequence(
             node.policy,
@@ -162,7 +162,7 @@ def train_sequences(groups: Sequence[NodeGroup], selection: Selection) -> list[T
 
 
 def is_tested(run: Run) -> bool:
-    """Whether an evaluation belongs after the present step."""
+    """Return True if an evaluation belongs after the present step."""
     every = run.config.eval_steps
     return run.step == 0 or (every is not None and run.step % every == 0)
 
@@ -270,7 +270,7 @@ def warn_once(run: Run, name: str, text: str) -> None:
 
 
 def judge_scalars(run: Run) -> dict[str, float]:
-    """What reward functions have logged since they were last asked."""
+    """Return what reward functions have logged since they were last asked."""
     judge = run.setting.judge
     return judge.scalars() if isinstance(judge, RewardFuncs) else {}
 
