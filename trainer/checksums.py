@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
-_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
 
 
 class DamagedError(ValueError):
@@ -24,9 +24,9 @@ class DamagedError(ValueError):
 
 @contextmanager
 def naming(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Whatever the content of a file makes its readers raise is a DamagedError that names the file and what was expected.
+    """Raise a DamagedError with the file's name in place of what its content makes a reader raise.
 
-    Not what has other causes: a file that isn't there, a library that isn't, too little memory.
+    Errors of other causes pass: a file or a library that is missing, too little memory.
     """
     try:
         yield
@@ -103,7 +103,7 @@ def _files(place: Path) -> list[Path]:
 
 
 def _digests(paths: Iterable[Path]) -> Iterator[str]:
-    """On all cores: hashing lets go of the interpreter."""
+    """Hash on all cores: hashing releases the interpreter's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(_digest, paths)
 

@@ -9,6 +9,7 @@ local_lock=flock), on CIFS by default (not with nobrl), on Lustre with flock (lo
 has no locks, a warning says so, and nothing keeps a second writer out.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -60,8 +61,9 @@ class FolderLock:
             else:
                 file.close()
         who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().astimezone().isoformat(" ", "seconds")}
-        self._file.truncate(0)
-        self._file.write(json.dumps(who).encode() + b"\n")
+        with suppress(OSError):  # on a full disk the lock holds all the same
+            self._file.truncate(0)
+            self._file.write(json.dumps(who).encode() + b"\n")
         _held.add(self)
 
     def check(self) -> None:
@@ -73,14 +75,14 @@ class FolderLock:
             )
 
     def release(self) -> None:
-        """Others may write into the folder. A second call does nothing."""
+        """Let others write into the folder. A second call does nothing."""
         if self._file is not None:
             with suppress(OSError):
                 fcntl.flock(self._file, fcntl.LOCK_UN)  # also of copies in children that have not closed theirs yet
             self._forget()
 
     def _forget(self) -> None:
-        """Closes the file. The lock goes with the last copy of its descriptor."""
+        """Close the file. The lock goes with the last copy of its descriptor."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -108,7 +110,7 @@ _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
-    """In a child: its copies of the descriptors would keep the locks after the death of its parent."""
+    """Close a child's copies of the descriptors: they would keep the locks after the death of its parent."""
     for lock in list(_held):
         lock._forget()
 
@@ -125,7 +127,11 @@ def lock_of_run(folder: str | os.PathLike[str]) -> AbstractContextManager[object
 def _same(file: BinaryIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno != errno.ESTALE:  # NFS: removed by another host
+            raise
         return False
 
 

@@ -38,6 +38,7 @@ def pretrain(run: Run, *, model: PreTrainedModel | None = None, tokenizer: Any =
     left = run.left
     there = start if left.start is not None else None if left.last is None else left.last.path / "policies"
     if there is not None:
+        shutil.rmtree(run.sft_checkpoints.folder, ignore_errors=True)  # a kill may have left some
         return _check(Policies.open(there, device=config.model.device), run, there)
     if config.init_from is not None:
         policies = _check(Policies.open(config.init_from, device=config.model.device), run, Path(config.init_from))

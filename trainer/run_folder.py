@@ -55,8 +55,8 @@ def read_config(folder: Path) -> TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """The state that earlier processes left in a folder, all of it checked. sft: the last checkpoint of SFT; start, final: the
-    states of sft/policies and final; last: the last checkpoint of RL."""
+    """The state that earlier processes left in a folder, all of it checked. sft: the last checkpoint of SFT while SFT is not
+    over; start, final: the states of sft/policies and final; last: the last checkpoint of RL."""
 
     sft: Checkpoint | None = None
     start: dict[str, Any] | None = None
@@ -74,14 +74,16 @@ def left_in(folder: Path) -> Left:
 
     Raises: DamagedError for what can't; ValueError for a state that no run writes.
     """
-    sft, last = (Checkpoints(folder / name).latest() for name in ("sft/checkpoints", "checkpoints"))
-    start = final = None
+    last = Checkpoints(folder / "checkpoints").latest()
+    sft = start = final = None
     try:
         start = _state(folder / "sft" / "policies", {"step": int, "time": float})
     except DamagedError as error:
         if last is None:
             raise DamagedError(f"{error}; without {folder / 'sft' / 'policies'} SFT is done anew") from None
         warnings.warn(f"{error}; {last.path} has what is needed of it", stacklevel=3)
+    if start is None and last is None:  # else SFT is over, and a kill may have left its checkpoints half deleted
+        sft = Checkpoints(folder / "sft" / "checkpoints").latest()
     try:
         final = _state(folder / "final", {"step": int})
     except DamagedError as error:

@@ -35,6 +35,17 @@ def test_sha256sum_agrees(folder: Path) -> None:
         subprocess.run(["sha256sum", "--quiet", "-c", SUMS], cwd=folder, check=True)
 
 
+def test_sums_of_sha256sum_in_binary_mode(folder: Path) -> None:
+    """As models from elsewhere may have them."""
+    digest = hashlib.sha256(FILES["a.txt"]).hexdigest()
+    (folder / SUMS).write_text(f"{digest} *a.txt\n")
+    assert is_listed(folder / "a.txt")
+    verify(folder)
+    (folder / "a.txt").write_bytes(b"alphb\n")
+    with pytest.raises(DamagedError, match=r"a\.txt: expected sha256"):
+        verify(folder)
+
+
 def test_every_byte_of_every_file(folder: Path) -> None:
     """Those of the sums as well."""
     seal(folder)

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import socket
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,10 +26,10 @@ def _holds(folder: Path, told: Connection) -> None:
     lock.release()
 
 
-def held(folder: Path) -> multiprocessing.process.BaseProcess:
+def held(folder: Path, holds: Callable[[Path, Connection], None] = _holds) -> multiprocessing.process.BaseProcess:
     """A process that holds the folder until it is killed."""
     here, there = FORK.Pipe()
-    child = FORK.Process(target=_holds, args=(folder, there))
+    child = FORK.Process(target=holds, args=(folder, there))
     child.start()
     assert here.recv() == "held"
     return child
@@ -78,8 +80,44 @@ def test_a_folder_that_goes_away(tmp_path: Path) -> None:
         lock.check()
     with FolderLock(folder), pytest.raises(FolderRemovedError):  # another one's
         lock.check()
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(FolderRemovedError, match="got none"):  # a file in its place
+        lock.check()
     lock.release()
     lock.check()
+
+
+def test_a_folder_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gone is what another host removed; any other error is itself."""
+    lock = FolderLock(tmp_path)
+    for number, expected in ((errno.ESTALE, FolderRemovedError), (errno.EIO, OSError), (errno.EACCES, PermissionError)):
+
+        def fail(path: Path, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", fail)
+            patch.setattr(Path, "is_dir", lambda path: False)
+            with pytest.raises(expected, match="was removed or moved" if number == errno.ESTALE else os.strerror(number)):
+                lock.check()
+    lock.check()
+    lock.release()
+
+
+def _holds_on_a_full_disk(folder: Path, told: Connection) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    _holds(folder, told)
+
+
+def test_a_full_disk_takes_no_lock_away(tmp_path: Path) -> None:
+    child = held(tmp_path, _holds_on_a_full_disk)
+    with pytest.raises(FolderInUseError, match="held by another process"):
+        FolderLock(tmp_path)
+    child.kill()
+    child.join()
+    FolderLock(tmp_path).release()
 
 
 def test_whose_lock_a_writer_takes(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,35 +101,13 @@ def _child(place: tuple[str, str, str, int, bool], number: int, folder: Path, ch
 
 def interrupted(place: tuple[str, str, str, int, bool], number: int, folder: Path, *changes: str) -> int:
     """A run in another process, which gets the signal at a place; returns its exit code, the signal's number negative."""
-    child = _started(place, number, folder, changes)
-    child.join(120)
-    assert child.exitcode is not None
-    return child.exitcode
-
-
-@contextmanager
-def halted(place: tuple[str, str, str, int, bool], folder: Path, *changes: str) -> Iterator[int]:
-    """The process of a run that stands still at a place, until it is killed at the end."""
-    child = _started(place, signal.SIGSTOP, folder, changes)
-    try:
-        until = time.monotonic() + 120
-        while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert child.is_alive()
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        assert child.pid is not None
-        yield child.pid
-    finally:
-        child.kill()
-        child.join()
-
-
-def _started(place: tuple[str, str, str, int, bool], number: int, folder: Path, changes: tuple[str, ...]) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.trainer"])
     child = context.Process(target=_child, args=(place, number, folder, changes))
     child.start()
-    return child
+    child.join(120)
+    assert child.exitcode is not None
+    return child.exitcode
 
 
 KILL, TERM = signal.SIGKILL, signal.SIGTERM

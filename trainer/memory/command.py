@@ -84,11 +84,12 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Takes the JSON lines in; into the memory of a run only while no run holds its folder."""
-    if is_listed(args.file):
+    if is_listed(args.file.resolve()):
         raise ValueError(
             f"file: expected a memory that is no part of a checkpoint, got {args.file}; a copy of it can be changed"
         )
-    with lock_of_run(args.file.parent):
+    folder = args.file.resolve().parent  # a link may lead into a run's folder
+    with lock_of_run(folder):
         name = args.embedder
         if name is None and args.file.exists():
             with closing(Store(args.file, frozen=True)) as store:
@@ -96,7 +97,7 @@ def run_import(args: argparse.Namespace) -> int:
         with Memory(args.file, load_embedder(name or "hash"), config=MemoryConfig(capacity=args.capacity)) as memory:
             count = import_entries(memory, args.jsonl)
             print(for_terminal(f"{count} entries taken from {args.jsonl}; {args.file} now holds {len(memory.entries())}"))
-        if (args.file.parent / CONFIG).is_file():
+        if (folder / CONFIG).is_file():
             print("a run that goes on here takes its memory from its last checkpoint instead")
     return 0
 
