@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
@@ -181,10 +181,11 @@ class Run:
 
     def close(self) -> None:
         """Close the files and release the folder."""
-        self.metrics.close()
-        if self.memory is not None:
-            self.memory.close()
-        self.lock.release()
+        with ExitStack() as stack:  # all of it, whichever fails
+            stack.callback(self.lock.release)
+            if self.memory is not None:
+                stack.callback(self.memory.close)
+            stack.callback(self.metrics.close)
 
     def _check_folder(self, resume: bool) -> None:
         path = self.folder / CONFIG

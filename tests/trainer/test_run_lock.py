@@ -1,5 +1,6 @@
 """A run's folder has one writer: whoever comes second changes nothing."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,8 +11,12 @@ from tiny_run import config, trainer
 from trainer.checkpoint import Checkpoints
 from trainer.cli import main
 from trainer.lock import FolderInUseError, FolderLock, FolderRemovedError
+from trainer.memory import HashingEmbedder, Memory
+from trainer.metrics import Metrics
+from trainer.run import Run
 from trainer.run_folder import remove
 from trainer.saved import open_run
+from trainer.stopping import Stop
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -94,3 +99,22 @@ def test_a_folder_that_is_removed_meanwhile(kind: str, tmp_path: Path) -> None:
     assert Checkpoints(folder / "checkpoints").latest() is None
     folder.mkdir(exist_ok=True)
     FolderLock(folder).release()  # the run's is let go
+
+
+@pytest.mark.parametrize("part", [Metrics, Memory])
+def test_a_run_that_cannot_close_a_file_lets_its_folder_go(part: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk, where TensorBoard can't write its last lines; a notebook keeps the run alive with the error."""
+    made = trainer(tmp_path / "run")
+    with Stop() as stop:
+        run = Run(made.args, made.setting, stop)
+    run.memory = Memory(run.folder / "memory.sqlite", HashingEmbedder())
+
+    def refuse(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, "close", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            run.close()
+    FolderLock(run.folder).release()
+    run.close()  # what is left
