@@ -195,7 +195,7 @@ def _sync(path: Path) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether it comes from a full disk, in the words of Python, SQLite, torch or safetensors."""
+    """Return True for an error of a full disk, in the words of Python, SQLite, torch or safetensors."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):

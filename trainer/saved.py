@@ -1,4 +1,4 @@
-"""What a run has left, to be played: its policies, and its memory as it is.
+"""A run opened to be played: its policies, and its memory as it is.
 
 with open_run("runs/tiny") as saved:
     evaluate(saved.policy(), tasks, world, **saved.options())
@@ -36,7 +36,7 @@ class SavedRun:
 
     @property
     def params(self) -> SamplingParams:
-        """How the run has sampled, with the ends of a turn."""
+        """The sampling parameters of the run, with the ends of a turn."""
         sampling = self.config.sampling
         tokenizer, kwargs = self.policies.tokenizer, self.config.chat_template_kwargs
         ends = sampling.stop_token_ids or stop_tokens(tokenizer, kwargs, self.policies)
@@ -55,13 +55,13 @@ class SavedRun:
         )
 
     def options(self) -> dict[str, Any]:
-        """What `trainer.evaluate.evaluate` is told, so that episodes are as in the run."""
+        """Arguments for `trainer.evaluate.evaluate` that make episodes as in the run."""
         retrieve = Recall(self.memory).strategies
         return {"limits": self.config.limits, "retrieve": retrieve, "style": self.config.prompt_style}
 
 
 def is_run(folder: str | os.PathLike[str]) -> bool:
-    """Whether a run has written into this folder."""
+    """Return True if a run has written into this folder."""
     return (Path(folder) / CONFIG).is_file()
 
 

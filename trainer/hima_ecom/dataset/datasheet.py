@@ -1,4 +1,4 @@
-"""What a dataset holds, counted, for people and for programs."""
+"""The contents of a dataset, counted, for people and for programs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

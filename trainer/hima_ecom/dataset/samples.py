@@ -43,7 +43,7 @@ class Sample:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What the agent reads and writes, without its memory: two samples with the same differ in their memory at most."""
+        """All that the agent reads and writes but its memory: two samples with the same differ in their memory at most."""
         first, *others = (message["content"] for message in self.messages)
         return (self.agent, first.removeprefix(first_message("", self.memory)), *others)
 
@@ -90,7 +90,7 @@ def _topic(task: Task) -> str:
 
 
 def _steps(sample: Sample) -> list[Step]:
-    """What the agent wrote, each with what it observed next."""
+    """The turns that the agent wrote, each with what it observed next."""
     contents = [message["content"] for message in sample.messages[1:]]
     read = [parse(text) for text in contents[::2]]
     seen = [text.removeprefix("Observation: ") for text in contents[1::2]] + [""]

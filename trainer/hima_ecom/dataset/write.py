@@ -27,7 +27,7 @@ FILES = ("sft.jsonl", "train.jsonl", "test.jsonl")
 
 
 class Plan(NamedTuple):
-    """How many of what, for a size."""
+    """The numbers of samples, pairs and tests for a size."""
 
     sft: int
     with_memory: int
