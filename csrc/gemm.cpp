@@ -128,14 +128,12 @@ class Product {
   void run() {
     Caught caught;
     share_work(threads_, [&] {
+      bool done = false;
       caught.run([&] {
-        try {
-          take_pieces();
-        } catch (...) {
-          progress_.fail();
-          throw;
-        }
+        take_pieces();
+        done = true;
       });
+      if (!done) progress_.fail();  // after the cause is caught: the others throw for it, and the first is reported
     });
     caught.rethrow();
   }
